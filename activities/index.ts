@@ -1,0 +1,12 @@
+import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
+import { createQuotaActivities, type QuotaDeps } from './quota.ts';
+
+export type ActivityDeps = ProviderCallDeps & QuotaDeps;
+
+/** Everything a workflow may ask the world to do. */
+export const createActivities = (deps: ActivityDeps) => ({
+  ...createQuotaActivities(deps),
+  ...createProviderCallActivities(deps),
+});
+
+export type Activities = ReturnType<typeof createActivities>;

@@ -1,0 +1,40 @@
+import Fastify, { type FastifyInstance } from 'fastify';
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { ApiDeps } from './context.ts';
+import { auth } from './plugins/auth.ts';
+import { errors } from './plugins/errors.ts';
+import { openapi } from './plugins/openapi.ts';
+import { chatCompletions } from './routes/chat-completions.ts';
+import { generate } from './routes/generate.ts';
+import { health } from './routes/health.ts';
+import { logs } from './routes/logs.ts';
+import { models } from './routes/models.ts';
+import { providers } from './routes/providers.ts';
+import { root } from './routes/root.ts';
+import { usage } from './routes/usage.ts';
+import { virtualKeys } from './routes/virtual-keys.ts';
+
+/** The front door. Listens to nothing: the composition root does. */
+export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: deps.logger,
+    disableRequestLogging: true,
+    bodyLimit: deps.config.gateway.server.body_limit_mb * 1024 * 1024,
+    // Large prompts are uploaded slowly; answers are bounded by the request's deadline.
+    requestTimeout: 0,
+    forceCloseConnections: 'idle',
+    routerOptions: { ignoreTrailingSlash: true },
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.removeContentTypeParser('text/plain');
+
+  await app.register(errors);
+  await app.register(auth, { masterKey: deps.masterKey, virtualKeys: deps.virtualKeys });
+  await app.register(openapi, { version: deps.version });
+
+  for (const routes of [root, health, providers, models, chatCompletions, generate, logs, usage, virtualKeys]) {
+    await app.register(routes, deps);
+  }
+  return app as unknown as FastifyInstance;
+}

@@ -1,0 +1,34 @@
+import type { Logger } from 'pino';
+import type { LoadedConfig } from '../config/load.ts';
+import type { RoutingTable } from '../domain/route-plan.ts';
+import type { ProviderRegistry } from '../providers/registry.ts';
+import type { Bodies } from '../storage/postgres/bodies.ts';
+import type { Sql } from '../storage/postgres/database.ts';
+import type { Ledger } from '../storage/postgres/ledger.ts';
+import type { Requests } from '../storage/postgres/requests.ts';
+import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import type { StreamLog } from '../storage/streams/stream-log.ts';
+import type { TemporalRuns } from './runs/temporal-runs.ts';
+
+/** Everything the front door works with. */
+export interface ApiDeps {
+  readonly logger: Logger;
+  readonly config: LoadedConfig;
+  readonly masterKey: string;
+  readonly routing: RoutingTable;
+  readonly providers: ProviderRegistry;
+  readonly db: Sql;
+  readonly requests: Requests;
+  readonly bodies: Bodies;
+  readonly ledger: Ledger;
+  readonly virtualKeys: VirtualKeys;
+  readonly streams: StreamLog;
+  readonly runs: TemporalRuns;
+  /** Stops a cancelled request's calls at once, if this process makes them. */
+  readonly abortCalls: (requestId: string) => void;
+  /** Is the stream log Redis or in process? For /health. */
+  readonly redis: 'configured' | 'embedded';
+  /** Whether the process takes requests: false while it starts and while it stops. */
+  readonly isReady: () => boolean;
+  readonly version: string;
+}

@@ -1,0 +1,73 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import fp from 'fastify-plugin';
+import { ERRORS, type ErrorInfo, faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
+import { paramOf, problemOf } from './validation-problem.ts';
+
+/** OpenAI's error envelope. */
+export interface ErrorEnvelope {
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    readonly param: string | null;
+    readonly code: string;
+  };
+}
+
+export const toEnvelope = ({ code, message, param }: ErrorInfo): ErrorEnvelope => ({
+  error: { message, type: ERRORS[code].type, param: param ?? null, code: ERRORS[code].code },
+});
+
+/** Every error of the API as an answer in OpenAI's envelope. */
+export const errors = fp(
+  async (app) => {
+    app.setErrorHandler<FastifyError>((thrown, request, reply) => {
+      const error = fromFastify(thrown, request);
+      if (error.code === 'gateway_internal') request.log.error({ err: thrown }, 'Request failed unexpectedly');
+      return sendError(reply, error);
+    });
+    app.setNotFoundHandler((request, reply) =>
+      sendError(reply, new HoldfastError('caller_not_found', `There is no ${request.method} ${pathOf(request)}.`)),
+    );
+  },
+  { name: 'errors' },
+);
+
+/** Answers with status, envelope and the headers by which SDKs decide whether to retry. */
+export function sendError(reply: FastifyReply, error: HoldfastError): FastifyReply {
+  if (error.retryAfterMs !== undefined && Number.isFinite(error.retryAfterMs)) {
+    reply.header('retry-after', Math.max(1, Math.ceil(error.retryAfterMs / 1000)));
+  }
+  // The gateway has retried what can be retried; a caller's SDK must not multiply that.
+  if (faultOf(error.code) === 'provider' || error.code === 'gateway_deadline_exceeded') {
+    reply.header('x-should-retry', 'false');
+  }
+  return reply.status(ERRORS[error.code].status).send(toEnvelope(error));
+}
+
+const pathOf = (request: FastifyRequest): string => request.url.split('?')[0] ?? request.url;
+
+function fromFastify(error: FastifyError, request: FastifyRequest): HoldfastError {
+  if (error.validation) {
+    const [problem] = error.validation;
+    const param = problem && paramOf(problem);
+    const message = problem ? problemOf(problem) : error.message;
+    return new HoldfastError('caller_invalid_request', message, { param });
+  }
+  switch (error.code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE': {
+      const limit = Math.floor(request.routeOptions.bodyLimit / (1024 * 1024));
+      return new HoldfastError('caller_body_too_large', `The request body is larger than the limit of ${limit} MB.`);
+    }
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new HoldfastError('caller_unsupported_media_type', 'The request body must be application/json.');
+    case 'FST_ERR_CTP_EMPTY_JSON_BODY':
+      return new HoldfastError('caller_invalid_request', 'The request body is empty; it must be a JSON object.');
+  }
+  if (error instanceof SyntaxError || error.code === 'FST_ERR_CTP_INVALID_JSON_BODY') {
+    return new HoldfastError('caller_invalid_request', `The request body is not valid JSON: ${error.message}`);
+  }
+  if (!(error instanceof HoldfastError) && error.statusCode && error.statusCode >= 400 && error.statusCode < 500) {
+    return new HoldfastError('caller_invalid_request', error.message);
+  }
+  return toHoldfastError(error);
+}

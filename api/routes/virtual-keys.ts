@@ -1,0 +1,144 @@
+import { z } from 'zod';
+import { HoldfastError } from '../../domain/errors.ts';
+import { fromDollars, toDollars } from '../../domain/money.ts';
+import type { VirtualKey, VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
+import { cursor, limit } from '../schemas/common.ts';
+import type { Routes } from './route.ts';
+
+const name = z.string().min(1).max(200);
+const perMinute = z.int().positive();
+
+const settings = z.strictObject({
+  name,
+  rateLimit: z.strictObject({ rpm: perMinute.nullish(), tpm: perMinute.nullish() }).nullish(),
+  /** USD per calendar month (UTC). */
+  costCap: z.number().min(0).max(1_000_000).nullish(),
+  defaultModel: z.string().nullish(),
+  /** Names that requests may use: aliases, models, or `provider/model`. */
+  allowedModels: z.array(z.string()).min(1).nullish(),
+  team: name.nullish(),
+  project: name.nullish(),
+  user: name.nullish(),
+  isActive: z.boolean().optional(),
+  expiresAt: z.iso.datetime({ offset: true }).nullish(),
+});
+
+const entity = z.object({
+  id: z.string(),
+  name: z.string(),
+  prefix: z.string(),
+  rateLimit: z.object({ rpm: z.number().nullable(), tpm: z.number().nullable() }),
+  costCap: z.number().nullable(),
+  spentUsd: z.number(),
+  reservedUsd: z.number(),
+  defaultModel: z.string().nullable(),
+  allowedModels: z.array(z.string()).nullable(),
+  team: z.string().nullable(),
+  project: z.string().nullable(),
+  user: z.string().nullable(),
+  isActive: z.boolean(),
+  expiresAt: z.date().nullable(),
+  createdAt: z.date(),
+  updatedAt: z.date(),
+});
+
+/** Virtual keys (seed 004's entity). */
+export const virtualKeys: Routes = async (app, { virtualKeys }) => {
+  const admin = { config: { access: 'admin' as const } };
+  const byId = { params: z.object({ id: z.string() }) };
+  const tags = ['virtual keys'];
+
+  const create = {
+    summary: 'Make a virtual key; the key itself is shown this once',
+    tags,
+    body: settings,
+    response: { 201: entity.extend({ key: z.string() }) },
+  };
+  app.post('/config/virtual-keys', { ...admin, schema: create }, async ({ body }, reply) => {
+    const made = await virtualKeys.create({ ...NO_SETTINGS, ...toSettings(body), name: body.name });
+    return reply.status(201).send({ ...toJson(made.entity), key: made.key });
+  });
+
+  const list = {
+    summary: 'Virtual keys, oldest first',
+    tags,
+    querystring: z.object({ limit, cursor }),
+    response: { 200: z.object({ data: z.array(entity), next_cursor: z.string().nullable() }) },
+  };
+  app.get('/config/virtual-keys', { ...admin, schema: list }, async ({ query }) => {
+    const keys = await virtualKeys.list(query.limit + 1, query.cursor);
+    const data = keys.slice(0, query.limit).map(toJson);
+    return { data, next_cursor: keys.length > query.limit ? (data.at(-1)?.id ?? null) : null };
+  });
+
+  const read = { summary: 'One virtual key', tags, ...byId, response: { 200: entity } };
+  app.get('/config/virtual-keys/:id', { ...admin, schema: read }, async ({ params }) => {
+    const key = await virtualKeys.get(params.id);
+    if (!key) throw notFound(params.id);
+    return toJson(key);
+  });
+
+  const update = { summary: 'Change a virtual key', tags, ...byId, body: settings.partial(), response: { 200: entity } };
+  app.patch('/config/virtual-keys/:id', { ...admin, schema: update }, async ({ params, body }) => {
+    const key = await virtualKeys.update(params.id, toSettings(body));
+    if (!key) throw notFound(params.id);
+    return toJson(key);
+  });
+
+  const remove = { summary: 'Delete a virtual key; it stops working within a second', tags, ...byId };
+  app.delete('/config/virtual-keys/:id', { ...admin, schema: remove }, async ({ params }, reply) => {
+    if (!(await virtualKeys.remove(params.id))) throw notFound(params.id);
+    return reply.status(204).send();
+  });
+};
+
+const notFound = (id: string) => new HoldfastError('caller_not_found', `There is no virtual key '${id}'.`);
+
+const NO_SETTINGS: Omit<VirtualKeySettings, 'name'> = {
+  requestsPerMinute: null,
+  tokensPerMinute: null,
+  costCapNanos: null,
+  defaultModel: null,
+  allowedModels: null,
+  team: null,
+  project: null,
+  user: null,
+  isActive: true,
+  expiresAt: null,
+};
+
+type Settings = z.infer<typeof settings>;
+
+/** The fields that were given; null clears one. */
+function toSettings(body: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<VirtualKeySettings> {
+  const { rateLimit, costCap, expiresAt, ...rest } = body;
+  const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
+  return {
+    ...given,
+    ...(rateLimit !== undefined && {
+      requestsPerMinute: rateLimit?.rpm ?? null,
+      tokensPerMinute: rateLimit?.tpm ?? null,
+    }),
+    ...(costCap !== undefined && { costCapNanos: costCap === null ? null : fromDollars(costCap) }),
+    ...(expiresAt !== undefined && { expiresAt: expiresAt === null ? null : new Date(expiresAt) }),
+  };
+}
+
+const toJson = (key: VirtualKey): z.infer<typeof entity> => ({
+  id: key.id,
+  name: key.name,
+  prefix: key.prefix,
+  rateLimit: { rpm: key.requestsPerMinute, tpm: key.tokensPerMinute },
+  costCap: key.costCapNanos === null ? null : toDollars(key.costCapNanos),
+  spentUsd: toDollars(key.spentNanos),
+  reservedUsd: toDollars(key.reservedNanos),
+  defaultModel: key.defaultModel,
+  allowedModels: key.allowedModels ? [...key.allowedModels] : null,
+  team: key.team,
+  project: key.project,
+  user: key.user,
+  isActive: key.isActive,
+  expiresAt: key.expiresAt,
+  createdAt: key.createdAt,
+  updatedAt: key.updatedAt,
+});

@@ -1,0 +1,197 @@
+import type { IdPrefix } from '../../domain/ids.ts';
+import { newId } from '../../domain/ids.ts';
+import { requirementsOf } from '../../domain/capabilities.ts';
+import { type ModelRequest, textOf } from '../../domain/chat.ts';
+import { boundCall, boundInput, type InputBound } from '../../domain/cost-bound.ts';
+import { HoldfastError } from '../../domain/errors.ts';
+import type { AdmissionRequest, CallTarget } from '../../domain/model-call.ts';
+import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
+import { settle } from '../../storage/postgres/settlement.ts';
+import type { ApiDeps } from '../context.ts';
+import type { AuthenticatedCaller } from '../plugins/auth.ts';
+
+/** A validated request on its way in. */
+export interface IncomingRequest {
+  /** `chat.completions` or `generate`. */
+  readonly surface: string;
+  readonly idPrefix: IdPrefix;
+  readonly model: string | undefined;
+  readonly provider?: string | undefined;
+  readonly request: ModelRequest;
+  readonly stream: boolean;
+  readonly caller: AuthenticatedCaller;
+  /** `x-request-id`, if the caller sent one. */
+  readonly requestId: string | undefined;
+  /** Attribution by the caller; a key's own attributes win. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
+/** A request the gateway has taken responsibility for: committed in Postgres and acknowledged by Temporal. */
+export interface AcceptedRun {
+  readonly id: string;
+  readonly requestId: string;
+  /** Seconds since the epoch. */
+  readonly created: number;
+  /** Milliseconds since the epoch. */
+  readonly deadlineAt: number;
+}
+
+/** Plans, stores and starts a request. Throws when it cannot be accepted; nothing runs then. */
+export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promise<AcceptedRun> {
+  const { caller, request, stream } = incoming;
+  const { gateway } = deps.config;
+  const model = incoming.model ?? caller.key?.defaultModel ?? undefined;
+  const input = boundInput(request);
+  const targets = toCallTargets(deps, incoming, permittedTargets(deps, incoming, model), input);
+  const id = newId(incoming.idPrefix);
+  const requestId = incoming.requestId ?? id;
+  const modelRequested = model ?? targets[0]?.model ?? '';
+  const body = deps.bodies.seal(request);
+  const now = Date.now();
+  const deadlineAt = now + gateway.server.request_deadline * 1000;
+
+  const attribution = {
+    keyId: caller.keyId,
+    team: caller.team ?? attribute(incoming.metadata.team),
+    project: caller.project ?? attribute(incoming.metadata.project),
+    user: caller.user ?? attribute(incoming.metadata.user),
+  };
+  await deps.requests.insert({
+    id,
+    runId: id,
+    requestId,
+    caller: attribution,
+    surface: incoming.surface,
+    modelRequested,
+    prompt: preview(request, gateway.logging.prompt_preview),
+    parameters: { ...parametersOf(request), stream, metadata: incoming.metadata },
+    body,
+  });
+  const call = {
+    requestId: id,
+    bodyRef: body.ref,
+    stream,
+    resumable: incoming.requestId !== undefined,
+    targets,
+    retryDelayMs: gateway.retry.retry_delay * 1000,
+    deadlineAt,
+    admission: toAdmission(deps, caller, targets, input),
+  };
+  try {
+    await deps.runs.start({ id, call, team: attribution.team, keyName: caller.key?.name ?? 'master', modelRequested });
+  } catch (error) {
+    // A start that comes through after all finds the request settled and calls nobody.
+    const info = error instanceof HoldfastError ? error.info : undefined;
+    await settle(deps.db, { requestId: id, state: 'failed', ...(info && { error: info }) }).catch(() => {});
+    throw error;
+  }
+  return { id, requestId, created: Math.floor(now / 1000), deadlineAt };
+}
+
+/** The route plan, reduced to what the caller's key may use. */
+function permittedTargets(deps: ApiDeps, incoming: IncomingRequest, model: string | undefined): readonly RouteTarget[] {
+  const allowed = incoming.caller.key?.allowedModels;
+  const { request, provider } = incoming;
+  const plan = () => planRoute(deps.routing, { model, provider, requirements: requirementsOf(request) });
+  if (!allowed) return plan();
+  if (model !== undefined && allowed.includes(model)) {
+    // An alias was allowed as a whole; a model brings its namesakes at other providers, but no substitutes.
+    if (deps.routing.aliases.has(model)) return plan();
+    const targets = plan();
+    return targets.filter((target) => target.catalogued === targets[0]?.catalogued || isNamed(target, allowed));
+  }
+  const targets = plan().filter((target) => isNamed(target, allowed));
+  if (targets.length > 0) return targets;
+  throw new HoldfastError('policy_model_not_allowed', `This key may not use the model '${model ?? 'default'}'.`, {
+    param: 'model',
+  });
+}
+
+const isNamed = ({ provider, model, catalogued }: RouteTarget, allowed: readonly string[]): boolean =>
+  allowed.includes(model) || allowed.includes(`${provider}/${model}`) || allowed.includes(catalogued?.id ?? model);
+
+function toCallTargets(
+  { providers }: ApiDeps,
+  { caller, request }: IncomingRequest,
+  planned: readonly RouteTarget[],
+  input: InputBound,
+): readonly CallTarget[] {
+  const hardBudget = caller.key?.costCapNanos != null;
+  // A cap cannot be kept on a model whose price is not known.
+  const usable = hardBudget ? planned.filter((target) => target.catalogued) : planned;
+  if (usable.length === 0) {
+    throw new HoldfastError(
+      'policy_model_not_priced',
+      `'${planned[0]?.model}' has no price in the catalogue, so this key’s cost cap cannot be kept. Add it with GATEWAY_MODELS.`,
+      { param: 'model' },
+    );
+  }
+  return usable.map(({ provider, model, catalogued }) => {
+    const adapter = providers.get(provider);
+    const bound = boundCall(request, input, catalogued, hardBudget);
+    return {
+      provider,
+      model,
+      maxAttempts: adapter?.maxAttempts ?? 1,
+      timeoutMs: adapter?.timeoutMs ?? 0,
+      ...(bound.injectedOutputLimit !== undefined && { outputLimit: bound.injectedOutputLimit }),
+      maxOutputTokens: catalogued?.maxOutputTokens ?? DEFAULT_MAX_OUTPUT_TOKENS,
+      price: catalogued?.price ?? null,
+      maxCostNanos: bound.maxCostNanos,
+    };
+  });
+}
+
+/** For APIs that demand a limit, where neither the caller nor the catalogue names one. */
+const DEFAULT_MAX_OUTPUT_TOKENS = 4_096;
+
+function toAdmission(
+  { config: { gateway, catalogue } }: ApiDeps,
+  { key }: AuthenticatedCaller,
+  targets: readonly CallTarget[],
+  input: InputBound,
+): AdmissionRequest {
+  const defaults = key && gateway.rate_limit.enabled ? gateway.rate_limit : undefined;
+  return {
+    keyId: key?.id ?? null,
+    requestsPerMinute: key?.requestsPerMinute ?? defaults?.requests_per_minute ?? null,
+    tokensPerMinute: key?.tokensPerMinute ?? defaults?.tokens_per_minute ?? null,
+    estimatedTokens: input.typicalTokens,
+    maxCostNanos: Math.max(...targets.map((target) => target.maxCostNanos)),
+    priceVersion: catalogue.priceDate,
+  };
+}
+
+const MAX_ATTRIBUTE_LENGTH = 200;
+
+const attribute = (value: unknown): string | null =>
+  typeof value === 'string' && value ? value.slice(0, MAX_ATTRIBUTE_LENGTH) : null;
+
+function preview(request: ModelRequest, length: number): string {
+  if (length === 0) return '';
+  const last = request.messages.findLast((message) => message.role === 'user');
+  return last ? textOf(last.content).slice(0, length) : '';
+}
+
+/** Fields that say how the model was asked, none that say what. */
+const PARAMETERS = [
+  'max_tokens',
+  'max_completion_tokens',
+  'temperature',
+  'top_p',
+  'n',
+  'seed',
+  'logprobs',
+  'top_logprobs',
+  'presence_penalty',
+  'frequency_penalty',
+  'tool_choice',
+  'parallel_tool_calls',
+  'reasoning_effort',
+] as const satisfies readonly (keyof ModelRequest)[];
+
+const parametersOf = (request: ModelRequest): Record<string, unknown> => ({
+  ...Object.fromEntries(PARAMETERS.filter((name) => request[name] !== undefined).map((name) => [name, request[name]])),
+  ...(request.response_format && { response_format: request.response_format.type }),
+  ...(request.tools && { tools: request.tools.length }),
+});

@@ -1,0 +1,130 @@
+import { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { ModelResult } from '../../domain/chat.ts';
+import { HoldfastError } from '../../domain/errors.ts';
+import { ChunkRenderer } from '../../domain/openai-chat.ts';
+import type { ResponseMetadata } from '../../domain/stream-item.ts';
+import type { ApiDeps } from '../context.ts';
+import { toEnvelope } from '../plugins/errors.ts';
+import { type AcceptedRun, acceptRun, type IncomingRequest } from './accept.ts';
+import { follow, IDLE } from './follow.ts';
+
+const KEEPALIVE_MS = 15_000;
+
+/** Accepts a request and answers it; a caller who hangs up cancels it, unless it can be fetched by a known id. */
+export async function startRun(
+  deps: ApiDeps,
+  incoming: Omit<IncomingRequest, 'caller' | 'requestId'>,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<{ readonly run: AcceptedRun; readonly gone: AbortSignal }> {
+  const requestId = requestIdOf(request);
+  const run = await acceptRun(deps, { ...incoming, caller: request.caller, requestId });
+  const gone = new AbortController();
+  const onClose = () => {
+    if (reply.raw.writableFinished) return;
+    gone.abort();
+    if (requestId === undefined) void cancelRun(deps, run.id);
+  };
+  if (reply.raw.destroyed) onClose();
+  else reply.raw.once('close', onClose);
+  reply.header('x-request-id', run.requestId).header('x-holdfast-run-id', run.id);
+  return { run, gone: gone.signal };
+}
+
+/** `x-request-id` makes a request findable after its connection broke. */
+function requestIdOf(request: FastifyRequest): string | undefined {
+  const header = request.headers['x-request-id'];
+  if (header === undefined) return undefined;
+  if (typeof header === 'string' && /^[\x21-\x7e]{1,128}$/.test(header)) return header;
+  throw new HoldfastError('caller_invalid_request', 'x-request-id must be 1 to 128 printable characters.', {
+    param: 'x-request-id',
+  });
+}
+
+async function cancelRun(deps: ApiDeps, id: string): Promise<void> {
+  try {
+    await deps.runs.cancel(id);
+  } catch (error) {
+    deps.logger.warn({ err: error, run: id }, 'A run whose caller hung up could not be cancelled');
+  }
+  deps.abortCalls(id);
+}
+
+/** Waits for the whole answer. Throws the error the run ended with. */
+export async function awaitResult(
+  deps: ApiDeps,
+  run: AcceptedRun,
+  signal: AbortSignal,
+): Promise<{ readonly result: ModelResult; readonly metadata: ResponseMetadata }> {
+  for await (const entry of follow(deps, run, { signal })) {
+    if (entry === IDLE) continue;
+    if (entry.item.type === 'completed') return entry.item;
+    if (entry.item.type === 'failed') throw HoldfastError.from(entry.item.error);
+  }
+  throw new HoldfastError('gateway_cancelled', 'The caller hung up.');
+}
+
+export const setMetadataHeaders = (reply: FastifyReply, metadata: ResponseMetadata): FastifyReply =>
+  reply.header('x-holdfast-attempts', metadata.attempts).header('x-holdfast-cost-usd', metadata.cost_usd);
+
+/**
+ * Streams the answer as server-sent events. Nothing is sent before the first token or keepalive, so that a request that
+ * fails before it still gets its HTTP status.
+ */
+export async function sendStream(
+  deps: ApiDeps,
+  run: AcceptedRun,
+  includeUsage: boolean,
+  gone: AbortSignal,
+  reply: FastifyReply,
+): Promise<FastifyReply> {
+  const events = renderEvents(deps, run, includeUsage, gone);
+  const first = await events.next();
+  const body = Readable.from(prepend(first, events), { objectMode: false });
+  return reply
+    .header('content-type', 'text/event-stream; charset=utf-8')
+    .header('cache-control', 'no-cache, no-transform')
+    .header('x-accel-buffering', 'no')
+    .send(body);
+}
+
+async function* renderEvents(
+  deps: ApiDeps,
+  run: AcceptedRun,
+  includeUsage: boolean,
+  gone: AbortSignal,
+): AsyncGenerator<string> {
+  const renderer = new ChunkRenderer({ id: run.id, created: run.created }, includeUsage);
+  let sent = false;
+  for await (const entry of follow(deps, run, { signal: gone, idleMs: KEEPALIVE_MS })) {
+    if (entry === IDLE) {
+      sent = true;
+      yield ': keepalive\n\n';
+      continue;
+    }
+    const { seq, item } = entry;
+    switch (item.type) {
+      case 'delta':
+        sent = true;
+        yield event(seq, renderer.delta(item.model, item.choices));
+        break;
+      case 'completed':
+        yield renderer.end(item.result, item.metadata).map((chunk) => event(seq, chunk)).join('') + 'data: [DONE]\n\n';
+        return;
+      case 'interrupted':
+      case 'failed':
+        if (!sent) throw HoldfastError.from(item.error);
+        yield `event: error\n${event(seq, toEnvelope(item.error))}`;
+        return;
+    }
+  }
+}
+
+const event = (seq: number, data: object): string => `id: ${seq}\ndata: ${JSON.stringify(data)}\n\n`;
+
+async function* prepend(first: IteratorResult<string>, rest: AsyncGenerator<string>): AsyncGenerator<string> {
+  if (first.done) return;
+  yield first.value;
+  yield* rest;
+}

@@ -1,0 +1,295 @@
+import type { Logger } from 'pino';
+import { keyOf, type AttemptKey } from '../domain/attempt.ts';
+import type { ModelRequest, ModelResult } from '../domain/chat.ts';
+import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
+import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
+import type { NanoDollars } from '../domain/money.ts';
+import { decideRetry } from '../domain/retry.ts';
+import { epochOf, type ResponseMetadata, toMetadata } from '../domain/stream-item.ts';
+import type { ProviderAdapter } from '../providers/adapter.ts';
+import type { ProviderRegistry } from '../providers/registry.ts';
+import type { Attempt, Attempts, Outcome } from '../storage/postgres/attempts.ts';
+import type { Bodies } from '../storage/postgres/bodies.ts';
+import type { Reservations } from '../storage/postgres/reservations.ts';
+import type { StreamLog } from '../storage/streams/stream-log.ts';
+import { CallFailed } from './call-failed.ts';
+import { type CallEnd, callProvider } from './provider-call.ts';
+import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
+import { StreamWriter } from './stream-writer.ts';
+
+export interface CallsDeps {
+  readonly attempts: Attempts;
+  readonly reservations: Reservations;
+  readonly bodies: Bodies;
+  readonly providers: ProviderRegistry;
+  readonly streams: StreamLog;
+  /** Identifies this process in claims. */
+  readonly processId: string;
+  readonly logger: Logger;
+}
+
+/** Calls that were lost with their process do not count as the provider's failures, but their number is bounded. */
+const MAX_LOST_CALLS = 5;
+
+/**
+ * Provider calls as claimed, journalled, single-flight attempts. However often and wherever a call is executed, each
+ * attempt is made by one process, its outcome is in Postgres before anybody sees the end of the answer, and a journalled
+ * answer is never paid for twice.
+ */
+export class Calls {
+  private readonly inFlight = new Map<string, { readonly step: Promise<unknown>; readonly abort: AbortController }>();
+  private readonly deps: CallsDeps;
+
+  constructor(deps: CallsDeps) {
+    this.deps = deps;
+  }
+
+  /** Provider calls this process is making right now. */
+  get active(): number {
+    return this.inFlight.size;
+  }
+
+  /**
+   * The answer of one target. Throws `CallFailed`, also when `signal` aborts; the attempt is journalled by then. A
+   * `HoldfastError` as the signal's reason is what the ledger says about the abort.
+   */
+  async run(call: TargetCall, signal: AbortSignal): Promise<ModelCallResult> {
+    const key = keyOf(call);
+    // Nearly always this is the first execution, so the claim is tried before the journal is read.
+    let known: readonly Attempt[] | undefined = [];
+    for (;;) {
+      const running = this.inFlight.get(key);
+      if (running) {
+        await settled(running.step, signal);
+        known = undefined;
+        continue;
+      }
+      const abort = new AbortController();
+      const step = this.step(call, known, AbortSignal.any([signal, abort.signal]));
+      this.inFlight.set(key, { step, abort });
+      try {
+        const result = await step;
+        if (result) return result;
+      } finally {
+        this.inFlight.delete(key);
+      }
+      known = undefined;
+    }
+  }
+
+  /** Stops the calls of a cancelled request at once, if this process makes them. */
+  abort(requestId: string): void {
+    for (const [key, { abort }] of this.inFlight) if (key.startsWith(`${requestId}:`)) abort.abort();
+  }
+
+  /** Does what the journal says is next; undefined when it has to be read again. */
+  private async step(
+    call: TargetCall,
+    known: readonly Attempt[] | undefined,
+    signal: AbortSignal,
+  ): Promise<ModelCallResult | undefined> {
+    const made = known ?? (await this.deps.attempts.ofTarget(call));
+    const last = made.at(-1);
+    if (last?.state === 'succeeded') return this.replay(call, last);
+    if (last?.state === 'claimed') {
+      await this.awaitOutcome(last, signal);
+      return undefined;
+    }
+    this.mayCallAgain(call, made);
+    const n = (last?.n ?? 0) + 1;
+    await this.refuseBrokenStream(call, n, last?.error);
+    if (n > 1 || call.targetIndex > 0) await this.cover(call);
+    // Both are had before the claim, so that a claim always means a call.
+    const adapter = this.adapter(call);
+    const request = await this.request(call);
+    if (signal.aborted) throw new CallFailed(abortReason(signal));
+
+    const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
+    const { provider, model, maxCostNanos } = call.target;
+    const claim = { ...key, provider, model, maxCostNanos, owner: this.deps.processId };
+    const claimed = await this.deps.attempts.claim(claim);
+    if (claimed === 'taken') return undefined;
+    if (claimed === 'closed') {
+      throw new CallFailed(new HoldfastError('gateway_cancelled', 'The request is settled already.'));
+    }
+
+    const onError = (error: unknown) => this.deps.logger.warn({ err: error, run: call.requestId }, 'Stream log failed');
+    const epoch = epochOf(call, n);
+    const writer = call.stream ? new StreamWriter(this.deps.streams, call.requestId, epoch, onError) : undefined;
+    const started = performance.now();
+    const { target, deadlineAt } = call;
+    const end = await callProvider({ adapter, request, target, attempt: n, deadlineAt, signal, writer });
+    const latencyMs = performance.now() - started;
+    if (end.state === 'succeeded') return this.succeed(call, key, end, latencyMs);
+    const { error, ...outcome } = end;
+    await this.journal(key, { ...outcome, latencyMs, error: error.info });
+    if (signal.aborted) throw new CallFailed(error);
+    return this.fail(call, key, error, made, writer?.shown ?? 0);
+  }
+
+  private async succeed(
+    call: TargetCall,
+    key: AttemptKey,
+    end: Extract<CallEnd, { state: 'succeeded' }>,
+    latencyMs: number,
+  ): Promise<ModelCallResult> {
+    const result: ModelResult = { ...end.answer, usage: end.usage };
+    const response = this.deps.bodies.seal(result);
+    const { usage, costNanos } = end;
+    const finished = await this.journal(key, { state: 'succeeded', latencyMs, usage, costNanos, response });
+    // The claim was lost to another process, which owns the answer now.
+    if (!finished.accepted) throw new CallFailed(claimLost(), 0);
+    const metadata = this.metadata(call, latencyMs, finished.attempts, finished.costNanos);
+    await this.publish(call, key.n, result, metadata);
+    this.deps.logger.info(
+      {
+        run: call.requestId,
+        provider: call.target.provider,
+        model: call.target.model,
+        tokens: usage.inputTokens + usage.outputTokens,
+        latency_ms: Math.round(latencyMs),
+        cost_usd: metadata.cost_usd,
+        ...(call.fallbackFrom && { fallback_from: call.fallbackFrom }),
+      },
+      'Generated response',
+    );
+    return toCallResult(call, result, response.ref);
+  }
+
+  private async fail(
+    call: TargetCall,
+    { n }: AttemptKey,
+    error: HoldfastError,
+    made: readonly Attempt[],
+    shown: number,
+  ): Promise<never> {
+    const { provider, model, maxAttempts } = call.target;
+    this.deps.logger.warn(
+      { run: call.requestId, provider, model, attempt: n, error: error.code },
+      `Call ${n} of at most ${maxAttempts} to ${provider}/${model} failed: ${error.message}`,
+    );
+    if (shown > 0) await this.interrupt(call, n, error.info);
+    const failures = made.filter(isFailure).length + 1;
+    const decision = decideRetry(error, this.retryContext(call, failures));
+    throw new CallFailed(error, decision.retry ? decision.delayMs : undefined);
+  }
+
+  /** Ends the target when its last call must not be repeated or its calls are used up. */
+  private mayCallAgain(call: TargetCall, made: readonly Attempt[]): void {
+    if (call.deadlineAt <= Date.now()) {
+      throw new CallFailed(
+        new HoldfastError('gateway_deadline_exceeded', 'The request did not finish before its deadline.'),
+      );
+    }
+    const last = made.at(-1);
+    if (!last?.error) return;
+    const failures = made.filter(isFailure).length;
+    const lost = made.length - failures;
+    const again = isFailure(last)
+      ? decideRetry(last.error, this.retryContext(call, failures)).retry
+      : lost <= MAX_LOST_CALLS && failures < call.target.maxAttempts;
+    if (!again) throw new CallFailed(HoldfastError.from(last.error));
+  }
+
+  private retryContext(call: TargetCall, failures: number) {
+    return {
+      failures,
+      maxAttempts: call.target.maxAttempts,
+      retryDelayMs: call.retryDelayMs,
+      hasNextTarget: call.hasNextTarget,
+      remainingMs: call.deadlineAt - Date.now(),
+    };
+  }
+
+  /** A caller who saw part of one answer is never shown another; the run goes on only if it can be fetched later. */
+  private async refuseBrokenStream(call: TargetCall, n: number, error: ErrorInfo | null | undefined): Promise<void> {
+    if (!call.stream || !error) return;
+    const shown = await this.deps.streams.length(call.requestId).catch(() => 0);
+    if (shown > 0) await this.interrupt(call, n, error);
+  }
+
+  private async interrupt(call: TargetCall, n: number, cause: ErrorInfo): Promise<void> {
+    const error = new HoldfastError('provider_stream_interrupted', `The stream broke off: ${cause.message}`);
+    const item = { type: 'interrupted', error: error.info } as const;
+    await this.deps.streams.append(call.requestId, epochOf(call, n), [item]).catch(() => false);
+    if (!call.resumable) throw new CallFailed(error);
+  }
+
+  private async cover(call: TargetCall): Promise<void> {
+    const covered = await this.deps.reservations.cover(call.requestId, call.target.maxCostNanos);
+    if (covered === 'exceeded') {
+      throw new CallFailed(new HoldfastError('policy_budget_exceeded', 'The key’s cost cap does not cover a further call.'));
+    }
+  }
+
+  /** Waits while another process is at it; once its lease ended the attempt is `unknown` and the next may be made. */
+  private async awaitOutcome(attempt: Attempt, signal: AbortSignal): Promise<void> {
+    const abandoned = await pollUntil(signal, async () => {
+      const current = (await this.deps.attempts.ofTarget(attempt)).find(({ n }) => n === attempt.n);
+      if (current?.state !== 'claimed') return 'ended';
+      const mine = current.owner === this.deps.processId;
+      return mine || !current.ownerAlive ? 'abandoned' : undefined;
+    });
+    if (abandoned === 'abandoned') {
+      this.deps.logger.warn({ run: attempt.requestId, attempt: attempt.n }, 'A provider call was lost with its process');
+      await this.deps.attempts.markUnknown(attempt);
+    }
+  }
+
+  private journal(key: AttemptKey, outcome: Outcome) {
+    return retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
+  }
+
+  /** Hands out an answer that is in the journal already: its activity's completion was lost. */
+  private async replay(call: TargetCall, attempt: Attempt): Promise<ModelCallResult> {
+    const result = await this.deps.bodies.get<ModelResult>(attempt.responseRef ?? '');
+    if (!result) throw new CallFailed(new HoldfastError('gateway_internal', 'The stored answer is missing.'));
+    const { attempts, costNanos } = await this.deps.attempts.totals(call.requestId);
+    const metadata = this.metadata(call, attempt.latencyMs ?? 0, attempts, costNanos);
+    await this.publish(call, attempt.n, result, metadata);
+    return toCallResult(call, result, attempt.responseRef ?? '');
+  }
+
+  private async publish(call: TargetCall, n: number, result: ModelResult, metadata: ResponseMetadata): Promise<void> {
+    try {
+      await this.deps.streams.append(call.requestId, epochOf(call, n), [{ type: 'completed', result, metadata }]);
+    } catch (error) {
+      // The log is a cache: the front door reads the journal when the log is silent.
+      this.deps.logger.warn({ err: error, run: call.requestId }, 'Stream log failed');
+    }
+  }
+
+  private metadata(call: TargetCall, latencyMs: number, attempts: number, costNanos: NanoDollars): ResponseMetadata {
+    const { provider } = call.target;
+    const region = this.deps.providers.get(provider)?.region;
+    return toMetadata({ provider, region, latencyMs, costNanos, attempts, firstProvider: call.fallbackFrom ?? provider });
+  }
+
+  private async request(call: TargetCall): Promise<ModelRequest> {
+    const request = await this.deps.bodies.get<ModelRequest>(call.bodyRef);
+    if (!request) throw new CallFailed(new HoldfastError('gateway_internal', 'The request’s body is missing.'));
+    return request;
+  }
+
+  private adapter(call: TargetCall): ProviderAdapter {
+    const adapter = this.deps.providers.get(call.target.provider);
+    if (adapter) return adapter;
+    // The config changed between accepting the request and calling; another target may still serve it.
+    throw new CallFailed(
+      new HoldfastError('provider_model_not_found', `Provider '${call.target.provider}' is no longer configured.`),
+    );
+  }
+}
+
+/** A call the provider failed, as opposed to one that was lost with its process. */
+const isFailure = ({ error }: Attempt): boolean => error !== null && error.code !== 'gateway_unavailable';
+
+const claimLost = () => new HoldfastError('gateway_unavailable', 'The claim of the call was lost to another process.');
+
+const toCallResult = (call: TargetCall, result: ModelResult, responseRef: string): ModelCallResult => ({
+  provider: call.target.provider,
+  model: call.target.model,
+  finishReasons: result.choices.map((choice) => choice.native_finish_reason),
+  usage: result.usage,
+  responseRef,
+});

@@ -1,0 +1,121 @@
+import { StreamAccumulator } from '../domain/accumulator.ts';
+import type { ModelAnswer, ModelRequest } from '../domain/chat.ts';
+import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
+import type { CallTarget } from '../domain/model-call.ts';
+import { costOf, type NanoDollars, type Usage } from '../domain/money.ts';
+import type { ProviderAdapter } from '../providers/adapter.ts';
+import { ProviderError } from '../providers/errors.ts';
+import { countRequestTokens, countTokens } from '../providers/tokenizer.ts';
+import { CallClock } from './clock.ts';
+import { abortReason } from './patience.ts';
+import type { StreamWriter } from './stream-writer.ts';
+
+export interface ProviderCallOptions {
+  readonly adapter: ProviderAdapter;
+  readonly request: ModelRequest;
+  readonly target: CallTarget;
+  readonly attempt: number;
+  readonly deadlineAt: number;
+  readonly signal: AbortSignal;
+  /** Where deltas go; undefined for a call that does not stream. */
+  readonly writer: StreamWriter | undefined;
+}
+
+export type CallEnd =
+  | { readonly state: 'succeeded'; readonly answer: ModelAnswer; readonly usage: Usage; readonly costNanos: NanoDollars }
+  | {
+      readonly state: 'failed' | 'cancelled' | 'unknown';
+      readonly error: HoldfastError;
+      readonly usage: Usage | null;
+      readonly costNanos: NanoDollars;
+    };
+
+/** Makes one call to a provider and says how it ended and what it cost. Never throws. */
+export async function callProvider(options: ProviderCallOptions): Promise<CallEnd> {
+  const { adapter, target, signal, deadlineAt } = options;
+  const clock = new CallClock(signal, target.provider, target.timeoutMs, deadlineAt);
+  const accumulator = new StreamAccumulator();
+  try {
+    const answer = options.writer
+      ? await streamed(options, options.writer, clock, accumulator)
+      : await adapter.complete(options.request, callOf(options, clock.signal));
+    clock.stop();
+    const usage = answer.usage ?? (await countUsage(options.request, answerText(answer)));
+    return { state: 'succeeded', answer, usage, costNanos: priced(usage, target) };
+  } catch (thrown) {
+    clock.stop();
+    return failedEnd(options, clock, accumulator, thrown);
+  }
+}
+
+const callOf = ({ target, attempt }: ProviderCallOptions, signal: AbortSignal) => ({
+  model: target.model,
+  outputLimit: target.outputLimit,
+  maxOutputTokens: target.maxOutputTokens,
+  signal,
+  attempt,
+});
+
+async function streamed(
+  options: ProviderCallOptions,
+  writer: StreamWriter,
+  clock: CallClock,
+  accumulator: StreamAccumulator,
+): Promise<ModelAnswer> {
+  const { adapter, request, target } = options;
+  for await (const event of adapter.stream(request, callOf(options, clock.signal))) {
+    clock.renew();
+    accumulator.add(event);
+    if (event.type === 'delta') {
+      writer.push({ type: 'delta', provider: target.provider, model: target.model, choices: event.choices });
+    }
+    if (writer.outranked) throw new HoldfastError('gateway_unavailable', 'A later attempt took over.');
+  }
+  // SDKs end an aborted stream as if it were complete.
+  if (clock.signal.aborted || !accumulator.finished) {
+    throw new ProviderError('provider_network', `${target.provider}: the stream ended early`, { maybeBilled: true });
+  }
+  await writer.flush();
+  return accumulator.answer();
+}
+
+async function failedEnd(
+  { request, target, signal }: ProviderCallOptions,
+  clock: CallClock,
+  accumulator: StreamAccumulator,
+  thrown: unknown,
+): Promise<CallEnd> {
+  const error = clock.cancelled ? abortReason(signal) : (clock.expiry ?? toHoldfastError(thrown));
+  const state = clock.cancelled ? 'cancelled' : 'failed';
+  // What a cut stream delivered can be counted; the provider was paid for it.
+  if (accumulator.usage || accumulator.text) {
+    const usage = await countUsage(request, accumulator.text, accumulator.usage);
+    return { state, error, usage, costNanos: priced(usage, target) };
+  }
+  const maybeBilled = clock.signal.aborted || (thrown instanceof ProviderError && thrown.maybeBilled);
+  return maybeBilled
+    ? { state: 'unknown', error, usage: null, costNanos: target.maxCostNanos }
+    : { state, error, usage: null, costNanos: 0 };
+}
+
+const priced = (usage: Usage, { price }: CallTarget): NanoDollars => (price ? costOf(usage, price) : 0);
+
+/** Usage as counted here, where the provider's own report is missing or unfinished. */
+async function countUsage(request: ModelRequest, output: string, reported?: Usage | null): Promise<Usage> {
+  return {
+    inputTokens: reported?.inputTokens || (await countRequestTokens(request)),
+    cachedInputTokens: reported?.cachedInputTokens ?? 0,
+    cacheWriteTokens: reported?.cacheWriteTokens ?? 0,
+    outputTokens: Math.max(reported?.outputTokens ?? 0, await countTokens(output)),
+    reasoningTokens: reported?.reasoningTokens ?? 0,
+    estimated: true,
+  };
+}
+
+const answerText = ({ choices }: ModelAnswer): string =>
+  choices
+    .map(({ message }) => {
+      const tools = (message.tool_calls ?? []).map((call) => call.function?.name + call.function?.arguments).join('');
+      return (message.content ?? '') + (message.refusal ?? '') + (message.reasoning_content ?? '') + tools;
+    })
+    .join('');

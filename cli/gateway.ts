@@ -1,0 +1,182 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Worker } from '@temporalio/worker';
+import type { FastifyInstance } from 'fastify';
+import { Redis } from 'ioredis';
+import type { Logger } from 'pino';
+import { createActivities } from '../activities/index.ts';
+import { buildApp } from '../api/app.ts';
+import { TemporalRuns } from '../api/runs/temporal-runs.ts';
+import { Calls } from '../calls/calls.ts';
+import { Lease } from '../calls/lease.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import { newId } from '../domain/ids.ts';
+import { buildRoutingTable, createProviders } from '../providers/registry.ts';
+import { createCipher } from '../storage/cipher.ts';
+import type { Counters } from '../storage/counters/counters.ts';
+import { MemoryCounters } from '../storage/counters/memory.ts';
+import { RedisCounters } from '../storage/counters/redis.ts';
+import { Attempts } from '../storage/postgres/attempts.ts';
+import { Bodies } from '../storage/postgres/bodies.ts';
+import { connectDatabase } from '../storage/postgres/database.ts';
+import { Ledger } from '../storage/postgres/ledger.ts';
+import { Processes } from '../storage/postgres/processes.ts';
+import { Requests } from '../storage/postgres/requests.ts';
+import { Reservations } from '../storage/postgres/reservations.ts';
+import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import { MemoryStreamLog } from '../storage/streams/memory.ts';
+import { RedisStreamLog } from '../storage/streams/redis.ts';
+import type { StreamLog } from '../storage/streams/stream-log.ts';
+import { connectTemporal } from '../workers/connection.ts';
+import { createInteractiveWorker, loadWorkflowBundle } from '../workers/worker.ts';
+import { readVersion } from './version.ts';
+
+export interface GatewayOptions {
+  readonly config: LoadedConfig;
+  readonly env: NodeJS.ProcessEnv;
+  readonly logger: Logger;
+  /** A `postgres://` URL or the socket directory of a local server. */
+  readonly databaseUrl: string;
+  readonly databasePool: number;
+  /** undefined keeps streams and counters in this process. */
+  readonly redisUrl: string | undefined;
+  readonly temporalAddress: string;
+  readonly taskQueue: string;
+  readonly masterKey: string;
+  readonly encryptionKey: string;
+  /** Which halves of the gateway this process is. */
+  readonly roles: { readonly api: boolean; readonly worker: boolean };
+}
+
+export interface Gateway {
+  /** The front door, not yet listening; undefined in a worker process. */
+  readonly app: FastifyInstance | undefined;
+  /** Rejects when the worker breaks; pending while all is well. */
+  readonly broken: Promise<never>;
+  /** Finishes what runs, for `shutdown_grace` at most, then closes everything. */
+  stop(): Promise<void>;
+}
+
+const REDIS_TIMEOUT_MS = 2_000;
+
+/** Wires a gateway process together. The only place that knows every part. */
+export async function createGateway(options: GatewayOptions): Promise<Gateway> {
+  const { config, logger, roles } = options;
+  const graceMs = config.gateway.server.shutdown_grace * 1000;
+  const closers: (() => Promise<unknown> | unknown)[] = [];
+  const close = async () => {
+    for (const closer of closers.reverse()) {
+      await Promise.resolve(closer()).catch((error: unknown) => logger.warn({ err: error }, 'A part did not close'));
+    }
+  };
+
+  try {
+    const onError = (error: Error) => logger.warn({ err: error }, 'A connection was lost');
+    const db = connectDatabase({ url: options.databaseUrl, maxConnections: options.databasePool, onError });
+    closers.push(() => db.destroy());
+    const { streams, counters } = await openSharedState(options.redisUrl, onError, closers);
+    const temporal = await connectTemporal(options.temporalAddress, options.env, logger);
+    closers.push(() => temporal.connection.close());
+
+    const providers = createProviders(config.providers);
+    const bodies = new Bodies(db, createCipher(options.encryptionKey));
+    const processId = newId('proc');
+    const reservations = new Reservations(db);
+    const calls = new Calls({
+      attempts: new Attempts(db),
+      reservations,
+      bodies,
+      providers,
+      streams,
+      processId,
+      logger,
+    });
+
+    let worker: { readonly instance: Worker; readonly running: Promise<void> } | undefined;
+    if (roles.worker) {
+      const lease = new Lease(new Processes(db), processId, logger);
+      await lease.start();
+      closers.push(() => lease.stop());
+      const instance = await createInteractiveWorker({
+        connection: temporal.connection,
+        namespace: temporal.namespace,
+        taskQueue: options.taskQueue,
+        activities: createActivities({ db, reservations, counters, streams, calls, logger }),
+        workflowBundle: await loadWorkflowBundle(),
+        shutdownGraceMs: graceMs,
+      });
+      worker = { instance, running: instance.run() };
+    }
+
+    let ready = true;
+    const app = roles.api
+      ? await buildApp({
+          logger,
+          config,
+          masterKey: options.masterKey,
+          routing: buildRoutingTable(config.gateway, config.catalogue, providers),
+          providers,
+          db,
+          requests: new Requests(db),
+          bodies,
+          ledger: new Ledger(db),
+          virtualKeys: new VirtualKeys(db),
+          streams,
+          runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
+          abortCalls: (requestId) => calls.abort(requestId),
+          redis: options.redisUrl ? 'configured' : 'embedded',
+          isReady: () => ready,
+          version: readVersion(),
+        })
+      : undefined;
+
+    return {
+      app,
+      broken: worker ? worker.running.then(() => new Promise<never>(() => {})) : new Promise(() => {}),
+      async stop() {
+        ready = false;
+        if (app) await drain(app, graceMs);
+        worker?.instance.shutdown();
+        await worker?.running.catch((error: unknown) => logger.error({ err: error }, 'The worker did not stop cleanly'));
+        await close();
+      },
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Stops listening and waits for running requests; those that outlast the grace lose their connection, not their run. */
+async function drain(app: FastifyInstance, graceMs: number): Promise<void> {
+  const closed = app.close();
+  const patience = new AbortController();
+  await Promise.race([closed, sleep(graceMs, undefined, { signal: patience.signal }).catch(() => {})]);
+  patience.abort();
+  app.server.closeAllConnections();
+  await closed;
+}
+
+async function openSharedState(
+  redisUrl: string | undefined,
+  onError: (error: Error) => void,
+  closers: (() => Promise<unknown> | unknown)[],
+): Promise<{ readonly streams: StreamLog; readonly counters: Counters }> {
+  if (!redisUrl) {
+    const streams = new MemoryStreamLog();
+    closers.push(() => streams.close());
+    return { streams, counters: new MemoryCounters() };
+  }
+  // A command fails at once when Redis is away: the caller is served without it rather than kept waiting.
+  const redis = new Redis(redisUrl, {
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 1,
+    commandTimeout: REDIS_TIMEOUT_MS,
+  });
+  const subscriber = redis.duplicate();
+  closers.push(() => redis.disconnect(), () => subscriber.disconnect());
+  for (const connection of [redis, subscriber]) connection.on('error', onError);
+  // Redis holds caches only: without it the gateway starts all the same, and ioredis keeps connecting.
+  await Promise.all([redis.connect(), subscriber.connect()]).catch(onError);
+  return { streams: new RedisStreamLog(redis, subscriber), counters: new RedisCounters(redis) };
+}

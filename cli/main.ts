@@ -1,0 +1,43 @@
+#!/usr/bin/env node
+import { Command } from 'commander';
+import { ConfigError } from '../config/yaml-source.ts';
+import { createKey } from './keys.ts';
+import { migrateDatabase } from './migrate.ts';
+import { serveApi, serveWorker } from './serve.ts';
+import { start } from './start.ts';
+import { readVersion } from './version.ts';
+
+const program = new Command('holdfast')
+  .description('A durable AI gateway. Settings come from the environment, .env and gateway.yaml.')
+  .version(readVersion());
+
+program.command('start').description('run everything in one process; supply what is not configured').action(start);
+program.command('api').description('run a front door beside other processes').action(serveApi);
+program.command('worker').description('run a worker beside other processes').action(serveWorker);
+program.command('migrate').description('bring the schema of DATABASE_URL up to date').action(migrateDatabase);
+
+program
+  .command('keys')
+  .description('virtual keys of a running gateway')
+  .command('create')
+  .description('make a virtual key and print it')
+  .requiredOption('--name <name>', 'what the key is for')
+  .option('--team <team>')
+  .option('--project <project>')
+  .option('--user <user>')
+  .option('--rpm <number>', 'requests per minute')
+  .option('--tpm <number>', 'tokens per minute')
+  .option('--cost-cap <dollars>', 'most it may cost per calendar month')
+  .option('--default-model <model>', 'for requests that name none')
+  .option('--models <names>', 'models it may use, separated by commas')
+  .option('--expires <date>', 'ISO date')
+  .option('--url <url>', 'address of the gateway')
+  .action(createKey);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // A mistake in the settings needs no stack trace; anything else does.
+  process.stderr.write(`${error instanceof ConfigError ? error.message : ((error as Error).stack ?? error)}\n`);
+  process.exit(1);
+}

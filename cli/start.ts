@@ -1,0 +1,102 @@
+import { type EmbeddedServer } from '../embedded/child.ts';
+import { DataDir } from '../embedded/data-dir.ts';
+import { freePort } from '../embedded/ports.ts';
+import { startPostgres } from '../embedded/postgres.ts';
+import { startTemporal } from '../embedded/temporal.ts';
+import { findTemporalBinary } from '../embedded/temporal-binary.ts';
+import { connectDatabase, migrate } from '../storage/postgres/database.ts';
+import { installRuntime } from '../workers/runtime.ts';
+import { createGateway } from './gateway.ts';
+import { runUntilStopped, type Running } from './lifecycle.ts';
+import { type Environment, loadEnvironment } from './options.ts';
+import { printBanner } from './banner.ts';
+
+/** `holdfast start`: everything in one go; parts that are not configured are supplied. */
+export async function start(): Promise<never> {
+  const environment = loadEnvironment();
+  const { logger } = environment;
+  installRuntime(logger);
+  const running = await launch(environment);
+  return runUntilStopped(running, logger);
+}
+
+async function launch({ env, settings, config, logger }: Environment): Promise<Running> {
+  const port = await freePort(settings.host, settings.port, 'GATEWAY_PORT');
+  const dataDir = DataDir.open(settings.dataDir);
+  const servers: EmbeddedServer[] = [];
+  const stopServers = async () => {
+    await Promise.all(servers.map((server) => server.stop()));
+    dataDir.close();
+  };
+  try {
+    const secrets = dataDir.secrets();
+    const onProgress = (line: string) => process.stderr.write(`${line}\n`);
+    const binary = settings.temporalAddress
+      ? undefined
+      : await findTemporalBinary({ configured: settings.temporalCliPath, env, onProgress });
+    const ports = { grpc: settings.embeddedTemporalPort, ui: settings.embeddedTemporalUiPort };
+    const [temporal, postgres] = await settleAll([
+      binary ? startTemporal(binary, dataDir, ports).then((server) => (servers.push(server), server)) : undefined,
+      settings.databaseUrl ? undefined : startPostgres(dataDir).then((server) => (servers.push(server), server)),
+    ] as const);
+
+    const databaseUrl = settings.databaseUrl ?? postgres?.address ?? '';
+    const databasePool = postgres ? 1 : settings.databasePool;
+    await migrateOnce(databaseUrl, databasePool);
+    const gateway = await createGateway({
+      config,
+      env,
+      logger,
+      databaseUrl,
+      databasePool,
+      redisUrl: settings.redisUrl,
+      temporalAddress: settings.temporalAddress ?? temporal?.address ?? '',
+      taskQueue: settings.temporalTaskQueue,
+      masterKey: settings.masterKey ?? secrets.masterKey,
+      encryptionKey: settings.encryptionKey ?? secrets.encryptionKey,
+      roles: { api: true, worker: true },
+    });
+    const stop = async () => {
+      await gateway.stop();
+      await stopServers();
+    };
+    try {
+      await gateway.app?.listen({ host: settings.host, port });
+    } catch (error) {
+      await gateway.stop();
+      throw error;
+    }
+    printBanner({
+      url: `http://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${port}`,
+      masterKey: settings.masterKey ?? secrets.masterKey,
+      temporalUi: temporal?.uiUrl ?? settings.temporalUiUrl,
+      providers: [...config.providers.keys()],
+    });
+    const childEnded = new Promise<never>((_, reject) => {
+      for (const server of servers) server.onExit((reason) => reject(new Error(reason)));
+    });
+    return { broken: Promise.race([gateway.broken, childEnded]), stop };
+  } catch (error) {
+    await stopServers();
+    throw error;
+  }
+}
+
+/** Waits for all, so that a failure of one leaves no other half-started; then throws it. */
+async function settleAll<T extends readonly unknown[]>(
+  tasks: T,
+): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  const results = await Promise.allSettled(tasks);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+  return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)) as never;
+}
+
+async function migrateOnce(url: string, maxConnections: number): Promise<void> {
+  const db = connectDatabase({ url, maxConnections, onError: () => {} });
+  try {
+    await migrate(db);
+  } finally {
+    await db.destroy();
+  }
+}

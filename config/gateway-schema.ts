@@ -1,0 +1,110 @@
+import { z } from 'zod';
+
+const seconds = z.number().positive();
+
+const common = {
+  /** false leaves the provider off without removing its entry. */
+  enabled: z.boolean().default(true),
+  /** Seconds one call may take, from request to last byte. */
+  timeout: seconds.default(60),
+  /** Calls per request to this provider, including the first. */
+  max_retries: z.int().min(1).max(20).default(3),
+  /** Whose model ids it uses in models.yaml; by default the provider's name if the catalogue knows it, else its type. */
+  vendor: z.string().optional(),
+};
+
+const optionalText = z
+  .string()
+  .nullish()
+  .transform((value) => value || undefined);
+
+const httpProvider = {
+  ...common,
+  /** Empty leaves the provider off; a server at `base_url` that needs no key has no `api_key` entry at all. */
+  api_key: z.string().optional(),
+  base_url: z.preprocess((value) => value || undefined, z.url().optional()),
+  default_model: optionalText,
+};
+
+export const providerSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('openai'), ...httpProvider }),
+  z.strictObject({ type: z.literal('anthropic'), ...httpProvider }),
+  z.strictObject({
+    type: z.literal('bedrock'),
+    ...common,
+    region: optionalText,
+    /** Another endpoint than AWS's own: a VPC endpoint, a proxy, an emulator. */
+    endpoint: optionalText,
+    /** The default model. */
+    model_id: optionalText,
+  }),
+  z.strictObject({ type: z.literal('demo'), ...common, default_model: z.string().default('demo') }),
+]);
+
+const gatewayObject = z.strictObject({
+  /** Provider for requests that name none; by default the first configured one. */
+  default_provider: z.string().optional(),
+  providers: z.record(z.string().regex(/^[a-z0-9][a-z0-9_-]*$/i, 'letters, digits, - and _ only'), providerSchema),
+  fallback: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      fallback_order: z.array(z.string()).default([]),
+      /** Targets per request, including the first. */
+      max_fallback_attempts: z.int().min(1).max(20).default(2),
+      retry_original: z.boolean().default(false),
+    })
+    .prefault({}),
+  models: z
+    .record(z.string(), z.array(z.strictObject({ provider: z.string(), model: z.string() })).min(1))
+    .default({}),
+  /** Limits for keys that set none of their own. */
+  rate_limit: z
+    .strictObject({
+      enabled: z.boolean().default(false),
+      requests_per_minute: z.int().positive().default(60),
+      tokens_per_minute: z.int().positive().default(100_000),
+    })
+    .prefault({}),
+  retry: z
+    .strictObject({
+      /** Seconds before the second call; doubles with each further one. */
+      retry_delay: z.number().min(0).default(1),
+    })
+    .prefault({}),
+  server: z
+    .strictObject({
+      /** Largest request body in megabytes. */
+      body_limit_mb: z.number().positive().max(1024).default(20),
+      /** Seconds within which every request is answered, with an error if need be. */
+      request_deadline: seconds.default(600),
+      /** Seconds that running requests get to finish when the process is told to stop. */
+      shutdown_grace: z.number().min(0).default(30),
+    })
+    .prefault({}),
+  logging: z
+    .strictObject({
+      /** Characters of the last user message kept in `llm_requests.prompt`; 0 keeps none. */
+      prompt_preview: z.int().min(0).max(10_000).default(0),
+    })
+    .prefault({}),
+});
+
+export const gatewaySchema = gatewayObject.superRefine((config, context) => {
+  const mustExist = (provider: string, path: PropertyKey[]) => {
+    if (config.providers[provider]) return;
+    const known = Object.keys(config.providers).join(', ') || 'none';
+    context.addIssue({ code: 'custom', path, message: `provider '${provider}' is not in 'providers' (${known})` });
+  };
+  if (config.default_provider) mustExist(config.default_provider, ['default_provider']);
+  config.fallback.fallback_order.forEach((name, i) => {
+    mustExist(name, ['fallback', 'fallback_order', i]);
+  });
+  for (const [alias, targets] of Object.entries(config.models)) {
+    targets.forEach((target, i) => {
+      mustExist(target.provider, ['models', alias, i, 'provider']);
+    });
+  }
+});
+
+export type GatewayConfig = z.output<typeof gatewaySchema>;
+export type ProviderConfig = z.output<typeof providerSchema>;

@@ -1,0 +1,93 @@
+import { resolve } from 'node:path';
+import { z } from 'zod';
+import { ConfigError } from './yaml-source.ts';
+
+const port = z.coerce.number().int().min(0).max(65_535);
+const text = z
+  .string()
+  .optional()
+  .transform((value) => value || undefined);
+
+const environmentSchema = z.object({
+  GATEWAY_HOST: z.string().default('127.0.0.1'),
+  GATEWAY_PORT: port.default(8000),
+  GATEWAY_LOG_LEVEL: z
+    .string()
+    .default('info')
+    .transform((level) => level.toLowerCase())
+    .pipe(z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'])),
+  GATEWAY_CONFIG: text,
+  GATEWAY_MODELS: text,
+  GATEWAY_DATA_DIR: z.string().default('.holdfast'),
+  GATEWAY_MASTER_KEY: text.pipe(z.string().min(16, 'must have at least 16 characters').optional()),
+  GATEWAY_ENCRYPTION_KEY: text.pipe(
+    z
+      .string()
+      .regex(/^[0-9a-f]{64}$/i, 'must be 32 bytes in hex: openssl rand -hex 32')
+      .optional(),
+  ),
+  DATABASE_URL: text,
+  DATABASE_POOL: z.coerce.number().int().min(1).max(1000).default(20),
+  REDIS_URL: text,
+  TEMPORAL_ADDRESS: text,
+  TEMPORAL_TASK_QUEUE: z.string().default('holdfast'),
+  TEMPORAL_UI_URL: text,
+  TEMPORAL_CLI_PATH: text,
+  GATEWAY_TEMPORAL_PORT: port.default(7233),
+  GATEWAY_TEMPORAL_UI_PORT: port.default(8233),
+});
+
+/** What the environment decides. Everything else is in gateway.yaml. */
+export interface Settings {
+  readonly host: string;
+  readonly port: number;
+  readonly logLevel: string;
+  /** Path of gateway.yaml; absent for the built-in one. */
+  readonly configFile: string | undefined;
+  /** Path of a models file that adds to or replaces entries of the built-in catalogue. */
+  readonly modelsFile: string | undefined;
+  readonly dataDir: string;
+  readonly masterKey: string | undefined;
+  /** 32 bytes in hex. */
+  readonly encryptionKey: string | undefined;
+  readonly databaseUrl: string | undefined;
+  readonly databasePool: number;
+  readonly redisUrl: string | undefined;
+  readonly temporalAddress: string | undefined;
+  readonly temporalTaskQueue: string;
+  /** Where the Temporal Web UI of a configured server is, for links. */
+  readonly temporalUiUrl: string | undefined;
+  readonly temporalCliPath: string | undefined;
+  /** Ports of the embedded Temporal dev server. */
+  readonly embeddedTemporalPort: number;
+  readonly embeddedTemporalUiPort: number;
+}
+
+/** Reads and checks the environment. Throws a `ConfigError` that names every wrong variable. */
+export function loadSettings(env: NodeJS.ProcessEnv): Settings {
+  const parsed = environmentSchema.safeParse(env);
+  if (!parsed.success) {
+    const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
+    throw new ConfigError(`Environment: ${problems.join('\nEnvironment: ')}`);
+  }
+  const values = parsed.data;
+  return {
+    host: values.GATEWAY_HOST,
+    port: values.GATEWAY_PORT,
+    logLevel: values.GATEWAY_LOG_LEVEL,
+    configFile: values.GATEWAY_CONFIG && resolve(values.GATEWAY_CONFIG),
+    modelsFile: values.GATEWAY_MODELS && resolve(values.GATEWAY_MODELS),
+    dataDir: resolve(values.GATEWAY_DATA_DIR),
+    masterKey: values.GATEWAY_MASTER_KEY,
+    encryptionKey: values.GATEWAY_ENCRYPTION_KEY,
+    databaseUrl: values.DATABASE_URL,
+    databasePool: values.DATABASE_POOL,
+    redisUrl: values.REDIS_URL,
+    temporalAddress: values.TEMPORAL_ADDRESS,
+    temporalTaskQueue: values.TEMPORAL_TASK_QUEUE,
+    temporalUiUrl: values.TEMPORAL_UI_URL,
+    temporalCliPath: values.TEMPORAL_CLI_PATH,
+    embeddedTemporalPort: values.GATEWAY_TEMPORAL_PORT,
+    embeddedTemporalUiPort: values.GATEWAY_TEMPORAL_UI_PORT,
+  };
+}

@@ -1,0 +1,67 @@
+import type { NanoDollars, Price, Usage } from './money.ts';
+
+/** One target of the route plan with everything a call to it needs, fixed when the request was accepted. */
+export interface CallTarget {
+  readonly provider: string;
+  readonly model: string;
+  /** Calls allowed, including the first. */
+  readonly maxAttempts: number;
+  readonly timeoutMs: number;
+  /** Output limit to set upstream because the caller set none and the budget is hard. */
+  readonly outputLimit?: number;
+  readonly maxOutputTokens: number;
+  /** null for a model without a price. */
+  readonly price: Price | null;
+  readonly maxCostNanos: NanoDollars;
+}
+
+/** One model request, small enough for a workflow's history: the body is a reference. */
+export interface ModelCall {
+  readonly requestId: string;
+  readonly bodyRef: string;
+  readonly stream: boolean;
+  /** Go on after a stream broke in the middle: the caller can fetch the answer later. */
+  readonly resumable: boolean;
+  readonly targets: readonly CallTarget[];
+  readonly retryDelayMs: number;
+  /** Milliseconds since the epoch. */
+  readonly deadlineAt: number;
+  readonly admission: AdmissionRequest;
+}
+
+/** What is reserved before the call. */
+export interface AdmissionRequest {
+  /** null for the master key, which has no limits. */
+  readonly keyId: string | null;
+  readonly requestsPerMinute: number | null;
+  readonly tokensPerMinute: number | null;
+  /** Input tokens, estimated; the limit is corrected by what the provider counted. */
+  readonly estimatedTokens: number;
+  readonly maxCostNanos: NanoDollars;
+  /** Date of the price book. */
+  readonly priceVersion: string;
+}
+
+/** The call of one target, retries included. */
+export interface TargetCall {
+  readonly requestId: string;
+  readonly bodyRef: string;
+  readonly stream: boolean;
+  readonly resumable: boolean;
+  readonly targetIndex: number;
+  readonly target: CallTarget;
+  readonly hasNextTarget: boolean;
+  /** The first target's provider, when this is another. */
+  readonly fallbackFrom?: string;
+  readonly retryDelayMs: number;
+  readonly deadlineAt: number;
+}
+
+/** What a workflow knows of an answer; the answer itself is in `bodies`. */
+export interface ModelCallResult {
+  readonly provider: string;
+  readonly model: string;
+  readonly finishReasons: readonly string[];
+  readonly usage: Usage;
+  readonly responseRef: string;
+}

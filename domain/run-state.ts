@@ -1,0 +1,17 @@
+/** States of a run, the same in API, tables and logs. */
+export const RUN_STATES = [
+  'queued',
+  'running',
+  'input_required',
+  'budget_exceeded',
+  'paused',
+  'completed',
+  'failed',
+  'cancelled',
+] as const;
+
+export type RunState = (typeof RUN_STATES)[number];
+
+const FINAL: ReadonlySet<RunState> = new Set(['completed', 'failed', 'cancelled']);
+
+export const isFinal = (state: RunState): boolean => FINAL.has(state);

@@ -1,0 +1,47 @@
+import type { GatewayConfig, ProviderConfig } from '../config/gateway-schema.ts';
+import type { Catalogue } from '../domain/catalogue.ts';
+import type { RoutingTable } from '../domain/route-plan.ts';
+import type { ProviderAdapter } from './adapter.ts';
+import { createAnthropicAdapter } from './anthropic.ts';
+import { createBedrockAdapter } from './bedrock.ts';
+import { createDemoAdapter } from './demo.ts';
+import { identityOf } from './identity.ts';
+import { createOpenAIAdapter } from './openai.ts';
+
+export type ProviderRegistry = ReadonlyMap<string, ProviderAdapter>;
+
+/** An adapter for every configured provider, by name. */
+export const createProviders = (configs: ReadonlyMap<string, ProviderConfig>): ProviderRegistry =>
+  new Map([...configs].map(([name, config]) => [name, createAdapter(name, config)]));
+
+function createAdapter(name: string, config: ProviderConfig): ProviderAdapter {
+  const identity = identityOf(name, config);
+  switch (config.type) {
+    case 'openai':
+      return createOpenAIAdapter(identity, { apiKey: config.api_key, baseUrl: config.base_url });
+    case 'anthropic':
+      return createAnthropicAdapter(identity, { apiKey: config.api_key, baseUrl: config.base_url });
+    case 'bedrock':
+      return createBedrockAdapter(identity, { region: config.region ?? 'us-east-1', endpoint: config.endpoint });
+    case 'demo':
+      return createDemoAdapter(identity);
+  }
+}
+
+/** What routing decides by, from the config and the providers that are on. */
+export function buildRoutingTable(config: GatewayConfig, catalogue: Catalogue, providers: ProviderRegistry): RoutingTable {
+  const first = providers.keys().next().value ?? '';
+  const wanted = config.default_provider;
+  return {
+    defaultProvider: wanted && providers.has(wanted) ? wanted : first,
+    providers,
+    aliases: new Map(Object.entries(config.models)),
+    catalogue,
+    fallback: {
+      enabled: config.fallback.enabled,
+      order: config.fallback.fallback_order,
+      maxTargets: config.fallback.max_fallback_attempts,
+      retryOriginal: config.fallback.retry_original,
+    },
+  };
+}

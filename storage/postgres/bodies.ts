@@ -1,0 +1,46 @@
+import { LRUCache } from 'lru-cache';
+import type { Cipher } from '../cipher.ts';
+import type { Sql } from './database.ts';
+
+/** Bytes of recent bodies kept in memory, so that the process that stored one does not read it back. */
+const CACHE_BYTES = 64 * 1024 * 1024;
+
+/** A body ready to be stored, by content hash. */
+export interface SealedBody {
+  readonly ref: string;
+  readonly content: Buffer;
+}
+
+/**
+ * Request and response bodies by content hash (claim check): Temporal's histories hold the reference only, never a
+ * prompt or an answer. Encrypted at rest.
+ */
+export class Bodies {
+  private readonly cache = new LRUCache<string, object>({ maxSize: CACHE_BYTES });
+  private readonly db: Sql;
+  private readonly cipher: Cipher;
+
+  constructor(db: Sql, cipher: Cipher) {
+    this.db = db;
+    this.cipher = cipher;
+  }
+
+  /** Encrypts `value`; the caller stores the result with the row that refers to it, in one statement. */
+  seal(value: object): SealedBody {
+    const plain = Buffer.from(JSON.stringify(value));
+    const ref = this.cipher.fingerprint(plain);
+    this.cache.set(ref, value, { size: plain.length });
+    return { ref, content: this.cipher.encrypt(plain) };
+  }
+
+  async get<T extends object>(ref: string): Promise<T | undefined> {
+    const cached = this.cache.get(ref);
+    if (cached) return cached as T;
+    const row = await this.db.selectFrom('bodies').select('content').where('ref', '=', ref).executeTakeFirst();
+    if (!row) return undefined;
+    const plain = this.cipher.decrypt(row.content);
+    const value = JSON.parse(plain.toString()) as T;
+    this.cache.set(ref, value, { size: plain.length });
+    return value;
+  }
+}

@@ -1,0 +1,85 @@
+import { Kysely, Migrator, PostgresDialect, type PostgresPoolClient, sql } from 'kysely';
+import pg from 'pg';
+import { HoldfastError } from '../../domain/errors.ts';
+import { migrations } from './migrations/index.ts';
+import type { Database } from './schema.ts';
+
+export type Sql = Kysely<Database>;
+
+export interface DatabaseOptions {
+  /** A `postgres://` URL, or a directory that holds the socket of a local server. */
+  readonly url: string;
+  /** Connections at most. @default 20 */
+  readonly maxConnections?: number;
+  /** Told about connections lost while idle. */
+  readonly onError: (error: Error) => void;
+}
+
+// Nano-dollars and counts stay below 2^53 by far (see domain/money.ts), so bigints are numbers here.
+pg.types.setTypeParser(pg.types.builtins.INT8, Number);
+// A date is a day, not the local midnight that node-postgres would make of it.
+pg.types.setTypeParser(pg.types.builtins.DATE, String);
+
+/** Milliseconds to wait for a connection before a request is answered with 503. */
+const CONNECTION_TIMEOUT_MS = 5_000;
+/** Milliseconds after which the server gives up a statement; every one of ours takes milliseconds. */
+const STATEMENT_TIMEOUT_MS = 15_000;
+
+/** Opens a pool. Nothing connects before the first query. */
+export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseOptions): Sql {
+  const pool = new pg.Pool({
+    ...(url.startsWith('/') ? { host: url, user: 'postgres', database: 'postgres' } : { connectionString: url }),
+    max: maxConnections,
+    connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
+    query_timeout: STATEMENT_TIMEOUT_MS,
+    application_name: 'holdfast',
+  });
+  pool.on('error', onError);
+  const connect = async () => guarded(await reaching(() => pool.connect()));
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: { connect, end: () => pool.end() } }) });
+}
+
+/** A client whose lost connection is `gateway_unavailable` to everyone above. */
+const guarded = (client: pg.PoolClient): PostgresPoolClient => ({
+  query: ((...args: Parameters<typeof client.query>) => reaching(() => client.query(...args) as unknown as Promise<never>)) as never,
+  release: () => client.release(),
+});
+
+/** Brings the schema up to date; safe to run from several processes at once. Returns the migrations it applied. */
+export async function migrate(db: Sql): Promise<readonly string[]> {
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } });
+  const { error, results = [] } = await migrator.migrateToLatest();
+  if (error) throw error;
+  return results.map((result) => result.migrationName);
+}
+
+/** Rejects when the database cannot be reached. */
+export async function pingDatabase(db: Sql): Promise<void> {
+  await sql`SELECT 1`.execute(db);
+}
+
+/** Runs a query; a database that cannot be reached becomes `gateway_unavailable`, any other error stays. */
+async function reaching<T>(query: () => Promise<T>): Promise<T> {
+  try {
+    return await query();
+  } catch (error) {
+    if (!isUnreachable(error)) throw error;
+    throw new HoldfastError('gateway_unavailable', 'The gateway’s database cannot be reached. Try again shortly.', {
+      retryAfterMs: 2_000,
+      cause: error,
+    });
+  }
+}
+
+/** Connection errors have a system code or no SQLSTATE at all; 57P are shutdowns, 53 a server out of resources. */
+function isUnreachable(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code;
+  if (typeof code === 'string') return /^(E[A-Z]+|57P\d\d|53\d\d\d|08\d\d\d)$/.test(code);
+  return error instanceof Error && /timeout|connection|terminated/i.test(error.message);
+}
+
+/** Whether `error` is a violated unique constraint, optionally one of that name. */
+export function isUniqueViolation(error: unknown, constraint?: string): boolean {
+  const { code, constraint: violated } = (error ?? {}) as { code?: string; constraint?: string };
+  return code === '23505' && (constraint === undefined || violated === constraint);
+}
