@@ -3,9 +3,9 @@ import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { AdmissionRequest } from '../domain/model-call.ts';
 import { RUN_EPOCH } from '../domain/stream-item.ts';
 import type { Counters, RateLimit } from '../storage/counters/counters.ts';
+import type { Sql } from '../storage/postgres/database.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
 import { type Ending, settle } from '../storage/postgres/settlement.ts';
-import type { Sql } from '../storage/postgres/database.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { toFailure, toInfrastructureFailure } from './failures.ts';
 
@@ -89,7 +89,9 @@ function limitsOf(keyId: string, admission: AdmissionRequest): RateLimit[] {
 function rateLimited({ name, limit, cost }: RateLimit, retryAfterMs: number): HoldfastError {
   const kind = name.endsWith(':tokens') ? 'tokens' : 'requests';
   if (Number.isFinite(retryAfterMs)) {
-    return new HoldfastError('policy_rate_limited', `Rate limit reached: ${limit} ${kind} per minute.`, { retryAfterMs });
+    return new HoldfastError('policy_rate_limited', `Rate limit reached: ${limit} ${kind} per minute.`, {
+      retryAfterMs,
+    });
   }
   return new HoldfastError(
     'policy_rate_limited',

@@ -1,4 +1,5 @@
-import Fastify, { type FastifyInstance } from 'fastify';
+import { randomUUID } from 'node:crypto';
+import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { ApiDeps } from './context.ts';
 import { auth } from './plugins/auth.ts';
@@ -18,7 +19,8 @@ import { virtualKeys } from './routes/virtual-keys.ts';
 export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   const app = Fastify({
     loggerInstance: deps.logger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
+    genReqId: () => randomUUID(),
     bodyLimit: deps.config.gateway.server.body_limit_mb * 1024 * 1024,
     // Large prompts are uploaded slowly; answers are bounded by the request's deadline.
     requestTimeout: 0,

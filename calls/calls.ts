@@ -1,5 +1,5 @@
 import type { Logger } from 'pino';
-import { keyOf, type AttemptKey } from '../domain/attempt.ts';
+import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest, ModelResult } from '../domain/chat.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
@@ -13,8 +13,8 @@ import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { CallFailed } from './call-failed.ts';
-import { type CallEnd, callProvider } from './provider-call.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
+import { type CallEnd, callProvider } from './provider-call.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface CallsDeps {
@@ -218,7 +218,9 @@ export class Calls {
   private async cover(call: TargetCall): Promise<void> {
     const covered = await this.deps.reservations.cover(call.requestId, call.target.maxCostNanos);
     if (covered === 'exceeded') {
-      throw new CallFailed(new HoldfastError('policy_budget_exceeded', 'The key’s cost cap does not cover a further call.'));
+      throw new CallFailed(
+        new HoldfastError('policy_budget_exceeded', 'The key’s cost cap does not cover a further call.'),
+      );
     }
   }
 
@@ -231,7 +233,10 @@ export class Calls {
       return mine || !current.ownerAlive ? 'abandoned' : undefined;
     });
     if (abandoned === 'abandoned') {
-      this.deps.logger.warn({ run: attempt.requestId, attempt: attempt.n }, 'A provider call was lost with its process');
+      this.deps.logger.warn(
+        { run: attempt.requestId, attempt: attempt.n },
+        'A provider call was lost with its process',
+      );
       await this.deps.attempts.markUnknown(attempt);
     }
   }
@@ -262,7 +267,14 @@ export class Calls {
   private metadata(call: TargetCall, latencyMs: number, attempts: number, costNanos: NanoDollars): ResponseMetadata {
     const { provider } = call.target;
     const region = this.deps.providers.get(provider)?.region;
-    return toMetadata({ provider, region, latencyMs, costNanos, attempts, firstProvider: call.fallbackFrom ?? provider });
+    return toMetadata({
+      provider,
+      region,
+      latencyMs,
+      costNanos,
+      attempts,
+      firstProvider: call.fallbackFrom ?? provider,
+    });
   }
 
   private async request(call: TargetCall): Promise<ModelRequest> {

@@ -29,10 +29,13 @@ export class CallClock {
     clearTimeout(this.timer);
     const remaining = this.deadlineAt - Date.now();
     const kind = remaining < this.timeoutMs ? 'deadline' : 'timeout';
-    this.timer = setTimeout(() => {
-      this.expired = kind;
-      this.controller.abort();
-    }, Math.max(0, Math.min(remaining, this.timeoutMs)));
+    this.timer = setTimeout(
+      () => {
+        this.expired = kind;
+        this.controller.abort();
+      },
+      Math.max(0, Math.min(remaining, this.timeoutMs)),
+    );
   }
 
   stop(): void {

@@ -22,7 +22,12 @@ export interface ProviderCallOptions {
 }
 
 export type CallEnd =
-  | { readonly state: 'succeeded'; readonly answer: ModelAnswer; readonly usage: Usage; readonly costNanos: NanoDollars }
+  | {
+      readonly state: 'succeeded';
+      readonly answer: ModelAnswer;
+      readonly usage: Usage;
+      readonly costNanos: NanoDollars;
+    }
   | {
       readonly state: 'failed' | 'cancelled' | 'unknown';
       readonly error: HoldfastError;

@@ -136,7 +136,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         ready = false;
         if (app) await drain(app, graceMs);
         worker?.instance.shutdown();
-        await worker?.running.catch((error: unknown) => logger.error({ err: error }, 'The worker did not stop cleanly'));
+        await worker?.running.catch((error: unknown) =>
+          logger.error({ err: error }, 'The worker did not stop cleanly'),
+        );
         await close();
       },
     };
@@ -174,7 +176,10 @@ async function openSharedState(
     commandTimeout: REDIS_TIMEOUT_MS,
   });
   const subscriber = redis.duplicate();
-  closers.push(() => redis.disconnect(), () => subscriber.disconnect());
+  closers.push(
+    () => redis.disconnect(),
+    () => subscriber.disconnect(),
+  );
   for (const connection of [redis, subscriber]) connection.on('error', onError);
   // Redis holds caches only: without it the gateway starts all the same, and ioredis keeps connecting.
   await Promise.all([redis.connect(), subscriber.connect()]).catch(onError);

@@ -21,7 +21,8 @@ export async function createKey(options: KeyOptions): Promise<void> {
   const { settings } = loadEnvironment();
   const url = options.url ?? `http://${settings.host}:${settings.port}`;
   const masterKey = settings.masterKey ?? readSecrets(settings.dataDir)?.masterKey;
-  if (!masterKey) throw new ConfigError('No master key: set GATEWAY_MASTER_KEY, or run where the gateway’s data directory is.');
+  if (!masterKey)
+    throw new ConfigError('No master key: set GATEWAY_MASTER_KEY, or run where the gateway’s data directory is.');
 
   const number = (value: string | undefined) => (value === undefined ? undefined : Number(value));
   const body = {

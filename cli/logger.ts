@@ -8,7 +8,10 @@ export const createLogger = (level: string): Logger =>
     timestamp: pino.stdTimeFunctions.isoTime,
     formatters: { level: (label) => ({ level: label }) },
     redact: {
-      paths: ['authorization', 'apiKey', 'api_key', 'key', 'prompt', 'messages', 'content'].flatMap((name) => [name, `*.${name}`]),
+      paths: ['authorization', 'apiKey', 'api_key', 'key', 'prompt', 'messages', 'content'].flatMap((name) => [
+        name,
+        `*.${name}`,
+      ]),
       censor: '[redacted]',
     },
     serializers: { err: describeError },

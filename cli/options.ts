@@ -1,4 +1,4 @@
-import { loadConfig, type LoadedConfig } from '../config/load.ts';
+import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { loadSettings, type Settings } from '../config/settings.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import type { GatewayOptions } from './gateway.ts';

@@ -1,4 +1,4 @@
-import { type EmbeddedServer } from '../embedded/child.ts';
+import type { EmbeddedServer } from '../embedded/child.ts';
 import { DataDir } from '../embedded/data-dir.ts';
 import { freePort } from '../embedded/ports.ts';
 import { startPostgres } from '../embedded/postgres.ts';
@@ -6,10 +6,10 @@ import { startTemporal } from '../embedded/temporal.ts';
 import { findTemporalBinary } from '../embedded/temporal-binary.ts';
 import { connectDatabase, migrate } from '../storage/postgres/database.ts';
 import { installRuntime } from '../workers/runtime.ts';
-import { createGateway } from './gateway.ts';
-import { runUntilStopped, type Running } from './lifecycle.ts';
-import { type Environment, loadEnvironment } from './options.ts';
 import { printBanner } from './banner.ts';
+import { createGateway } from './gateway.ts';
+import { type Running, runUntilStopped } from './lifecycle.ts';
+import { type Environment, loadEnvironment } from './options.ts';
 
 /** `holdfast start`: everything in one go; parts that are not configured are supplied. */
 export async function start(): Promise<never> {
@@ -35,9 +35,14 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       ? undefined
       : await findTemporalBinary({ configured: settings.temporalCliPath, env, onProgress });
     const ports = { grpc: settings.embeddedTemporalPort, ui: settings.embeddedTemporalUiPort };
+    const keep = async <T extends EmbeddedServer>(starting: Promise<T>): Promise<T> => {
+      const server = await starting;
+      servers.push(server);
+      return server;
+    };
     const [temporal, postgres] = await settleAll([
-      binary ? startTemporal(binary, dataDir, ports).then((server) => (servers.push(server), server)) : undefined,
-      settings.databaseUrl ? undefined : startPostgres(dataDir).then((server) => (servers.push(server), server)),
+      binary ? keep(startTemporal(binary, dataDir, ports)) : undefined,
+      settings.databaseUrl ? undefined : keep(startPostgres(dataDir)),
     ] as const);
 
     const databaseUrl = settings.databaseUrl ?? postgres?.address ?? '';
@@ -83,9 +88,7 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
 }
 
 /** Waits for all, so that a failure of one leaves no other half-started; then throws it. */
-async function settleAll<T extends readonly unknown[]>(
-  tasks: T,
-): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+async function settleAll<T extends readonly unknown[]>(tasks: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   const results = await Promise.allSettled(tasks);
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) throw failed.reason;

@@ -54,9 +54,7 @@ const gatewayObject = z.strictObject({
       retry_original: z.boolean().default(false),
     })
     .prefault({}),
-  models: z
-    .record(z.string(), z.array(z.strictObject({ provider: z.string(), model: z.string() })).min(1))
-    .default({}),
+  models: z.record(z.string(), z.array(z.strictObject({ provider: z.string(), model: z.string() })).min(1)).default({}),
   /** Limits for keys that set none of their own. */
   rate_limit: z
     .strictObject({

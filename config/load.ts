@@ -30,7 +30,9 @@ export function loadConfig(settings: Settings, env: NodeJS.ProcessEnv): LoadedCo
 }
 
 function configuredProviders(config: GatewayConfig): Map<string, ProviderConfig> {
-  const usable = Object.entries(config.providers).filter(([, provider]) => provider.enabled && hasCredentials(provider));
+  const usable = Object.entries(config.providers).filter(
+    ([, provider]) => provider.enabled && hasCredentials(provider),
+  );
   const providers = new Map(usable);
   if (providers.size === 0 && config.providers.demo === undefined) {
     providers.set('demo', { type: 'demo', enabled: true, timeout: 60, max_retries: 3, default_model: 'demo' });

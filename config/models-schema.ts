@@ -54,6 +54,10 @@ export function buildCatalogue(files: readonly ModelsFile[]): Catalogue {
       });
     }
   }
-  const priceDate = files.map((file) => file.price_date).sort().at(-1) ?? '1970-01-01';
+  const priceDate =
+    files
+      .map((file) => file.price_date)
+      .sort()
+      .at(-1) ?? '1970-01-01';
   return new Catalogue([...models.values()], priceDate);
 }

@@ -75,7 +75,11 @@ export function requirementsOf(request: ModelRequest): readonly Requirement[] {
     if (when) needs.push({ capability, param });
   };
   need('tools', 'tools', request.tools?.length);
-  need('custom_tools', 'tools', request.tools?.some((tool) => tool.type === 'custom'));
+  need(
+    'custom_tools',
+    'tools',
+    request.tools?.some((tool) => tool.type === 'custom'),
+  );
   need('custom_tools', 'tool_choice', isOpenAIToolChoice(request.tool_choice));
   need('parallel_tool_calls', 'parallel_tool_calls', request.parallel_tool_calls === false);
   need('json_mode', 'response_format', request.response_format?.type === 'json_object');

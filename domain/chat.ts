@@ -11,7 +11,10 @@ const imagePart = z.looseObject({
   image_url: z.looseObject({
     url: z
       .string()
-      .regex(/^(https?:\/\/|data:image\/[a-z.+-]+;base64,)/i, 'must be an http(s) URL or a base64 data URL of an image'),
+      .regex(
+        /^(https?:\/\/|data:image\/[a-z.+-]+;base64,)/i,
+        'must be an http(s) URL or a base64 data URL of an image',
+      ),
     detail: z.enum(['auto', 'low', 'high']).optional(),
   }),
 });

@@ -44,6 +44,12 @@ export const fromDollars = (dollars: number): NanoDollars => Math.round(dollars 
 /** Decimal dollars for JSON. */
 export const toDollars = (nanos: NanoDollars): number => nanos / NANOS_PER_DOLLAR;
 
+/** Decimal dollars for headers, never in exponent notation. */
+export const formatDollars = (nanos: NanoDollars): string =>
+  toDollars(nanos)
+    .toFixed(9)
+    .replace(/\.?0+$/, '');
+
 /** Cost of a call, rounded up to the next nano-dollar so that sums never fall below the provider's bill. */
 export function costOf(usage: Usage, price: Price): NanoDollars {
   const cached = Math.min(usage.cachedInputTokens, usage.inputTokens);
@@ -60,8 +66,5 @@ export function costOf(usage: Usage, price: Price): NanoDollars {
 /** The most a call can cost: every input token at the dearest input price, and the whole output limit for each choice. */
 export function maxCostOf(inputTokens: number, outputTokens: number, price: Price): NanoDollars {
   const dearestInput = Math.max(price.input, price.cacheWrite, price.cachedInput);
-  return costOf(
-    { ...NO_USAGE, inputTokens, outputTokens },
-    { ...price, input: dearestInput },
-  );
+  return costOf({ ...NO_USAGE, inputTokens, outputTokens }, { ...price, input: dearestInput });
 }

@@ -74,7 +74,12 @@ export class ChunkRenderer {
     const chunks: object[] = unseen.map((choice) =>
       this.delta(result.model, [{ index: choice.index, delta: wholeMessage(choice.message) }]),
     );
-    const finish = result.choices.map(({ index, finish_reason }) => ({ index, delta: {}, logprobs: null, finish_reason }));
+    const finish = result.choices.map(({ index, finish_reason }) => ({
+      index,
+      delta: {},
+      logprobs: null,
+      finish_reason,
+    }));
     const last = this.chunk(result.model, finish, result.extra);
     if (!this.includeUsage) return [...chunks, { ...last, metadata }];
     const usage = toCompletionUsage(result.usage);

@@ -38,7 +38,12 @@ export const toMetadata = (facts: AnswerFacts): ResponseMetadata => ({
 
 /** An entry of a request's stream log. */
 export type StreamItem =
-  | { readonly type: 'delta'; readonly provider: string; readonly model: string; readonly choices: readonly ChoiceDelta[] }
+  | {
+      readonly type: 'delta';
+      readonly provider: string;
+      readonly model: string;
+      readonly choices: readonly ChoiceDelta[];
+    }
   /** The attempt that showed the deltas so far died; what follows, if anything, starts over. */
   | { readonly type: 'interrupted'; readonly error: ErrorInfo }
   | { readonly type: 'completed'; readonly result: ModelResult; readonly metadata: ResponseMetadata }

@@ -1,5 +1,15 @@
 import { execFile, spawn } from 'node:child_process';
-import { accessSync, chmodSync, constants, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
@@ -25,7 +35,10 @@ export async function findTemporalBinary({ configured, env, onProgress }: Tempor
     if (isExecutable(configured)) return configured;
     throw new ConfigError(`TEMPORAL_CLI_PATH: '${configured}' is not an executable file.`);
   }
-  const onPath = (env.PATH ?? '').split(delimiter).map((dir) => join(dir, 'temporal')).find(isExecutable);
+  const onPath = (env.PATH ?? '')
+    .split(delimiter)
+    .map((dir) => join(dir, 'temporal'))
+    .find(isExecutable);
   if (onPath) return onPath;
 
   const cache = cacheDir(env);
@@ -92,7 +105,10 @@ async function build(
   onProgress('Building Temporal’s dev server with Go (once per machine, two to four minutes)…');
   const bin = mkdtempSync(join(cache, 'build-'));
   const started = Date.now();
-  const ticker = setInterval(() => onProgress(`… still building (${Math.round((Date.now() - started) / 1000)} s)`), 20_000);
+  const ticker = setInterval(
+    () => onProgress(`… still building (${Math.round((Date.now() - started) / 1000)} s)`),
+    20_000,
+  );
   try {
     await run('go', ['install', `github.com/temporalio/cli/cmd/temporal@v${CLI_VERSION}`], { ...env, GOBIN: bin });
     const built = join(cache, `built-${process.pid}`);
@@ -120,4 +136,7 @@ function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv): 
   });
 }
 
-const firstLine = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+const MAX_REASON_LENGTH = 120;
+
+const firstLine = (error: unknown): string =>
+  ((error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '').slice(0, MAX_REASON_LENGTH);

@@ -1,9 +1,9 @@
 import type {
+  Message as BedrockMessage,
   ContentBlock,
   ConverseCommandInput,
   ImageFormat,
   InferenceConfiguration,
-  Message as BedrockMessage,
   OutputConfig,
   ToolConfiguration,
 } from '@aws-sdk/client-bedrock-runtime';
@@ -67,9 +67,7 @@ function toBlocks(message: Message, index: number): ContentBlock[] {
         ? textBlocks(message.content)
         : message.content.flatMap((part, p) => toUserBlock(part, `messages[${index}].content[${p}]`));
     case 'tool':
-      return [
-        { toolResult: { toolUseId: message.tool_call_id, content: [{ text: textOf(message.content) }] } },
-      ];
+      return [{ toolResult: { toolUseId: message.tool_call_id, content: [{ text: textOf(message.content) }] } }];
     case 'assistant':
       return [
         ...textBlocks(textOf(message.content)),

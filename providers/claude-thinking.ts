@@ -19,7 +19,15 @@ const EFFORTS = {
 /** OpenAI's `reasoning_effort` in Claude's words. */
 export const effortOf = (effort: ReasoningEffort | undefined) => EFFORTS[effort ?? 'none'];
 
-const BUDGETS = { none: 0, minimal: 1_024, low: 2_048, medium: 8_192, high: 16_384, xhigh: 32_768, max: 32_768 } as const;
+const BUDGETS = {
+  none: 0,
+  minimal: 1_024,
+  low: 2_048,
+  medium: 8_192,
+  high: 16_384,
+  xhigh: 32_768,
+  max: 32_768,
+} as const;
 /** The least the API allows. */
 const MIN_BUDGET = 1_024;
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { StreamAccumulator } from '../domain/accumulator.ts';
 import type { ChoiceDelta, FinishReason, ModelRequest, StreamEvent } from '../domain/chat.ts';
 import { outputLimit, textOf } from '../domain/chat.ts';
-import { StreamAccumulator } from '../domain/accumulator.ts';
 import { isErrorCode } from '../domain/errors.ts';
 import type { ProviderAdapter, ProviderCall } from './adapter.ts';
 import { sampleFromSchema } from './demo-schema.ts';
@@ -82,7 +82,12 @@ function readScene(request: ModelRequest): Scene {
   const last = request.messages.findLast((message) => message.role === 'user');
   const text = last ? textOf(last.content) : '';
   const directive = DIRECTIVE.exec(text);
-  const settings = new Map(directive?.[1]?.trim().split(/\s+/).map((pair) => pair.split('=') as [string, string]));
+  const settings = new Map(
+    directive?.[1]
+      ?.trim()
+      .split(/\s+/)
+      .map((pair) => pair.split('=') as [string, string]),
+  );
   const number = (name: string): number | undefined => {
     const value = Number(settings.get(name));
     return Number.isFinite(value) && value >= 0 ? value : undefined;
@@ -118,7 +123,9 @@ function script(
   if (tool) {
     const id = `call_demo_${index}_${tool.name}`;
     const args = JSON.stringify(sampleFromSchema(tool.parameters ?? {}));
-    const opening: Delta = { tool_calls: [{ index: 0, id, type: 'function', function: { name: tool.name, arguments: '' } }] };
+    const opening: Delta = {
+      tool_calls: [{ index: 0, id, type: 'function', function: { name: tool.name, arguments: '' } }],
+    };
     const pieces = args.match(/.{1,12}/g) ?? [];
     const rest = pieces.map((piece): Delta => ({ tool_calls: [{ index: 0, function: { arguments: piece } }] }));
     return { deltas: [opening, ...rest], reason: 'tool_calls' };
@@ -137,7 +144,12 @@ function toolToCall(request: ModelRequest, scene: Scene) {
     return tools.find((tool) => tool.name === name);
   }
   const said = scene.text.toLowerCase();
-  const named = tools.find((tool) => tool.name.toLowerCase().split(/[_-]/).some((word) => word.length > 3 && said.includes(word)));
+  const named = tools.find((tool) =>
+    tool.name
+      .toLowerCase()
+      .split(/[_-]/)
+      .some((word) => word.length > 3 && said.includes(word)),
+  );
   return named ?? (choice === 'required' ? tools[0] : undefined);
 }
 
@@ -153,7 +165,10 @@ function textFor(request: ModelRequest, scene: Scene, index: number): string {
 }
 
 function untilStop(text: string, stop: ModelRequest['stop']): string {
-  const ends = [stop ?? []].flat().map((sequence) => text.indexOf(sequence)).filter((end) => end >= 0);
+  const ends = [stop ?? []]
+    .flat()
+    .map((sequence) => text.indexOf(sequence))
+    .filter((end) => end >= 0);
   return ends.length > 0 ? text.slice(0, Math.min(...ends)) : text;
 }
 

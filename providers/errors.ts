@@ -84,7 +84,10 @@ function classify({ status, name, reason, message, systemCode }: Facts): ErrorCo
 
 function classifyBadRequest(byReason: ErrorCode | undefined, status: number | undefined, message: string): ErrorCode {
   if (byReason && byReason !== 'provider_invalid_request') return byReason;
-  if (status === 413 || /too long|too many (input )?tokens|context (length|window)|maximum.{0,20}tokens/i.test(message)) {
+  if (
+    status === 413 ||
+    /too long|too many (input )?tokens|context (length|window)|maximum.{0,20}tokens/i.test(message)
+  ) {
     return 'provider_context_length';
   }
   if (/credit balance is too low/i.test(message)) return 'provider_quota_exhausted';
@@ -182,4 +185,6 @@ const MAX_MESSAGE_LENGTH = 500;
 
 /** Providers echo (parts of) keys in some messages. */
 const redact = (message: string): string =>
-  message.replace(/\b(sk|pk|rk|key|AKIA|ASIA|xai|gsk|AIza)[-_]?[A-Za-z0-9*_-]{8,}/g, '[redacted]').slice(0, MAX_MESSAGE_LENGTH);
+  message
+    .replace(/\b(sk|pk|rk|key|AKIA|ASIA|xai|gsk|AIza)[-_]?[A-Za-z0-9*_-]{8,}/g, '[redacted]')
+    .slice(0, MAX_MESSAGE_LENGTH);

@@ -29,6 +29,7 @@ export function identityOf(name: string, config: ProviderConfig): AdapterIdentit
 /** `type: openai` with another server's address serves that server's models, not OpenAI's. */
 function vendorOf(name: string, config: ProviderConfig): string {
   if (config.vendor) return config.vendor;
-  const elsewhere = config.type === 'openai' && config.base_url && !new URL(config.base_url).hostname.endsWith('openai.com');
+  const elsewhere =
+    config.type === 'openai' && config.base_url && !new URL(config.base_url).hostname.endsWith('openai.com');
   return elsewhere ? name : config.type;
 }

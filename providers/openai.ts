@@ -18,8 +18,8 @@ import type {
 import { outputLimit } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
 import type { ProviderAdapter, ProviderCall } from './adapter.ts';
-import type { AdapterIdentity } from './identity.ts';
 import { toProviderError } from './errors.ts';
+import type { AdapterIdentity } from './identity.ts';
 
 export interface OpenAIOptions {
   readonly apiKey: string | undefined;
@@ -133,7 +133,15 @@ type Delta = ChatCompletionChunk.Choice.Delta & {
 
 /** Fields of the answer beyond the ones the gateway sets itself, such as `system_fingerprint` or `citations`. */
 function extraOf(completion: ChatCompletion | ChatCompletionChunk): Record<string, unknown> {
-  const { id: _id, object: _object, created: _created, model: _model, choices: _choices, usage: _usage, ...extra } = completion;
+  const {
+    id: _id,
+    object: _object,
+    created: _created,
+    model: _model,
+    choices: _choices,
+    usage: _usage,
+    ...extra
+  } = completion;
   return Object.fromEntries(Object.entries(extra).filter(([key, value]) => value != null && !key.startsWith('_')));
 }
 

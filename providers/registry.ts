@@ -29,7 +29,11 @@ function createAdapter(name: string, config: ProviderConfig): ProviderAdapter {
 }
 
 /** What routing decides by, from the config and the providers that are on. */
-export function buildRoutingTable(config: GatewayConfig, catalogue: Catalogue, providers: ProviderRegistry): RoutingTable {
+export function buildRoutingTable(
+  config: GatewayConfig,
+  catalogue: Catalogue,
+  providers: ProviderRegistry,
+): RoutingTable {
   const first = providers.keys().next().value ?? '';
   const wanted = config.default_provider;
   return {

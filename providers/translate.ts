@@ -1,4 +1,4 @@
-import { type Message, textOf, type ToolCall } from '../domain/chat.ts';
+import { type Message, type ToolCall, textOf } from '../domain/chat.ts';
 import { HoldfastError } from '../domain/errors.ts';
 
 /** Media type and payload of a base64 data URL, or undefined for any other URL. */

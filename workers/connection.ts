@@ -1,5 +1,5 @@
-import { temporal } from '@temporalio/proto';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
+import proto from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 import type { Logger } from 'pino';
 import { SEARCH_ATTRIBUTES } from '../workflows/search-attributes.ts';
@@ -35,13 +35,17 @@ export async function connectTemporal(
 }
 
 /** Registers what is missing. Without the permission (Temporal Cloud), runs are just not searchable by it. */
-async function ensureSearchAttributes(connection: NativeConnection, namespace: string, logger: Logger): Promise<boolean> {
+async function ensureSearchAttributes(
+  connection: NativeConnection,
+  namespace: string,
+  logger: Logger,
+): Promise<boolean> {
   const wanted = Object.values(SEARCH_ATTRIBUTES).map((attribute) => attribute.name);
   try {
     const { customAttributes } = await connection.operatorService.listSearchAttributes({ namespace });
     const missing = wanted.filter((name) => !(name in (customAttributes ?? {})));
     if (missing.length === 0) return true;
-    const keyword = temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
+    const keyword = proto.temporal.api.enums.v1.IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD;
     await connection.operatorService.addSearchAttributes({
       namespace,
       searchAttributes: Object.fromEntries(missing.map((name) => [name, keyword])),

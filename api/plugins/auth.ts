@@ -40,7 +40,10 @@ const MASTER: AuthenticatedCaller = { keyId: null, team: null, project: null, us
 export const auth = fp<AuthOptions>(
   async (app, { masterKey, virtualKeys }) => {
     const masterHash = sha256(masterKey);
-    const known = new LRUCache<string, { readonly key: VirtualKey | undefined }>({ max: KEY_CACHE_SIZE, ttl: KEY_CACHE_MS });
+    const known = new LRUCache<string, { readonly key: VirtualKey | undefined }>({
+      max: KEY_CACHE_SIZE,
+      ttl: KEY_CACHE_MS,
+    });
 
     async function findKey(token: string): Promise<VirtualKey | undefined> {
       const cached = known.get(token);

@@ -64,5 +64,5 @@ export const chatCompletions: Routes = async (app, deps) => {
 
 function requireDefault(model: string | null | undefined): string {
   if (model) return model;
-  throw new HoldfastError('caller_invalid_request', 'Missing required parameter: \'model\'.', { param: 'model' });
+  throw new HoldfastError('caller_invalid_request', "Missing required parameter: 'model'.", { param: 'model' });
 }

@@ -38,13 +38,24 @@ export const health: Routes = async (app, deps) => {
   };
   app.get('/health', { config: { access: 'public' }, schema }, () => check());
 
-  const live = { summary: 'The process is alive', tags: ['status'], response: { 200: z.object({ status: z.literal('alive') }) } };
+  const live = {
+    summary: 'The process is alive',
+    tags: ['status'],
+    response: { 200: z.object({ status: z.literal('alive') }) },
+  };
   app.get('/health/live', { config: { access: 'public' }, schema: live }, () => ({ status: 'alive' as const }));
 
-  const ready = { summary: 'The process takes requests', tags: ['status'], response: { 200: z.object({ status: z.literal('ready') }) } };
+  const ready = {
+    summary: 'The process takes requests',
+    tags: ['status'],
+    response: { 200: z.object({ status: z.literal('ready') }) },
+  };
   app.get('/health/ready', { config: { access: 'public' }, schema: ready }, async () => {
     if (!deps.isReady()) throw new HoldfastError('gateway_unavailable', 'The gateway is starting or stopping.');
-    const [temporal, postgres] = await Promise.all([measure(() => deps.runs.ping()), measure(() => pingDatabase(deps.db))]);
+    const [temporal, postgres] = await Promise.all([
+      measure(() => deps.runs.ping()),
+      measure(() => pingDatabase(deps.db)),
+    ]);
     if (temporal.status === 'unhealthy') throw new HoldfastError('gateway_unavailable', 'Temporal cannot be reached.');
     if (postgres.status === 'unhealthy') throw new HoldfastError('gateway_unavailable', 'Postgres cannot be reached.');
     return { status: 'ready' as const };
@@ -54,7 +65,9 @@ export const health: Routes = async (app, deps) => {
 async function checkAll({ providers, runs, db, streams, redis: mode }: ApiDeps) {
   const probes = [...providers.values()].map(async (adapter) => {
     const result = await measure((signal) => adapter.probe(signal));
-    const place = adapter.region ? { region: adapter.region } : { ...(adapter.defaultModel && { model: adapter.defaultModel }) };
+    const place = adapter.region
+      ? { region: adapter.region }
+      : { ...(adapter.defaultModel && { model: adapter.defaultModel }) };
     return [adapter.name, { ...result, ...place }] as const;
   });
   const [temporal, postgres, redis, ...probed] = await Promise.all([

@@ -2,8 +2,8 @@ import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { RUN_STATES } from '../../domain/run-state.ts';
 import { ownerOf } from '../../storage/postgres/requests.ts';
-import { cursor, instant, limit } from '../schemas/common.ts';
 import type { AuthenticatedCaller } from '../plugins/auth.ts';
+import { cursor, instant, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
 const count = z.number().nullable();
@@ -52,7 +52,8 @@ const entry = z.object({
 });
 
 /** Rows a caller may see: the master key all, a virtual key its team's or its own. */
-export const visibleTo = (caller: AuthenticatedCaller): string | undefined => (caller.key ? ownerOf(caller) : undefined);
+export const visibleTo = (caller: AuthenticatedCaller): string | undefined =>
+  caller.key ? ownerOf(caller) : undefined;
 
 export const logs: Routes = async (app, { ledger }) => {
   const list = {

@@ -78,7 +78,13 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
     return toJson(key);
   });
 
-  const update = { summary: 'Change a virtual key', tags, ...byId, body: settings.partial(), response: { 200: entity } };
+  const update = {
+    summary: 'Change a virtual key',
+    tags,
+    ...byId,
+    body: settings.partial(),
+    response: { 200: entity },
+  };
   app.patch('/config/virtual-keys/:id', { ...admin, schema: update }, async ({ params, body }) => {
     const key = await virtualKeys.update(params.id, toSettings(body));
     if (!key) throw notFound(params.id);

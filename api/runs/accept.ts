@@ -1,9 +1,9 @@
-import type { IdPrefix } from '../../domain/ids.ts';
-import { newId } from '../../domain/ids.ts';
 import { requirementsOf } from '../../domain/capabilities.ts';
 import { type ModelRequest, textOf } from '../../domain/chat.ts';
 import { boundCall, boundInput, type InputBound } from '../../domain/cost-bound.ts';
 import { HoldfastError } from '../../domain/errors.ts';
+import type { IdPrefix } from '../../domain/ids.ts';
+import { newId } from '../../domain/ids.ts';
 import type { AdmissionRequest, CallTarget } from '../../domain/model-call.ts';
 import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
 import { settle } from '../../storage/postgres/settlement.ts';

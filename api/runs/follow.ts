@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HoldfastError } from '../../domain/errors.ts';
 import type { ModelResult } from '../../domain/chat.ts';
+import { HoldfastError } from '../../domain/errors.ts';
 import { endsStream, type StreamItem, toMetadata } from '../../domain/stream-item.ts';
 import type { StoredAnswer } from '../../storage/postgres/requests.ts';
 import type { StreamEntry } from '../../storage/streams/stream-log.ts';
@@ -58,7 +58,8 @@ export function follow(
       const item = await outcomeOf(deps, run, stop.signal);
       emit({ seq: nextSeq, item });
     } catch (error) {
-      if (!stop.signal.aborted) deps.logger.warn({ err: error, run: run.id }, 'Cannot ask Temporal for a run; asking again');
+      if (!stop.signal.aborted)
+        deps.logger.warn({ err: error, run: run.id }, 'Cannot ask Temporal for a run; asking again');
       asking = false;
     }
   };

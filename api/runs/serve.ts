@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ModelResult } from '../../domain/chat.ts';
 import { HoldfastError } from '../../domain/errors.ts';
+import { formatDollars, fromDollars } from '../../domain/money.ts';
 import { ChunkRenderer } from '../../domain/openai-chat.ts';
 import type { ResponseMetadata } from '../../domain/stream-item.ts';
 import type { ApiDeps } from '../context.ts';
@@ -66,7 +67,9 @@ export async function awaitResult(
 }
 
 export const setMetadataHeaders = (reply: FastifyReply, metadata: ResponseMetadata): FastifyReply =>
-  reply.header('x-holdfast-attempts', metadata.attempts).header('x-holdfast-cost-usd', metadata.cost_usd);
+  reply
+    .header('x-holdfast-attempts', metadata.attempts)
+    .header('x-holdfast-cost-usd', formatDollars(fromDollars(metadata.cost_usd)));
 
 /**
  * Streams the answer as server-sent events. Nothing is sent before the first token or keepalive, so that a request that
@@ -110,7 +113,8 @@ async function* renderEvents(
         yield event(seq, renderer.delta(item.model, item.choices));
         break;
       case 'completed':
-        yield renderer.end(item.result, item.metadata).map((chunk) => event(seq, chunk)).join('') + 'data: [DONE]\n\n';
+        for (const chunk of renderer.end(item.result, item.metadata)) yield event(seq, chunk);
+        yield 'data: [DONE]\n\n';
         return;
       case 'interrupted':
       case 'failed':

@@ -87,9 +87,7 @@ export class TemporalRuns {
 
   /** Rejects when the server cannot be reached. */
   async ping(): Promise<void> {
-    await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, () =>
-      this.client.workflowService.getSystemInfo({}),
-    );
+    await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, () => this.client.workflowService.getSystemInfo({}));
   }
 
   private startOnce({ id, call, team, keyName, modelRequested }: NewRun): Promise<unknown> {

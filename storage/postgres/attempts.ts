@@ -152,7 +152,10 @@ export class Attempts {
   async totals(requestId: string): Promise<{ readonly attempts: number; readonly costNanos: NanoDollars }> {
     const row = await this.db
       .selectFrom('attempts')
-      .select((eb) => [eb.fn.countAll<number>().as('attempts'), eb.fn.coalesce(eb.fn.sum<string>('cost_nanos'), sql.lit('0')).as('cost')])
+      .select((eb) => [
+        eb.fn.countAll<number>().as('attempts'),
+        eb.fn.coalesce(eb.fn.sum<string>('cost_nanos'), sql.lit('0')).as('cost'),
+      ])
       .where('request_id', '=', requestId)
       .executeTakeFirstOrThrow();
     return { attempts: row.attempts, costNanos: Number(row.cost) };

@@ -41,7 +41,8 @@ export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseO
 
 /** A client whose lost connection is `gateway_unavailable` to everyone above. */
 const guarded = (client: pg.PoolClient): PostgresPoolClient => ({
-  query: ((...args: Parameters<typeof client.query>) => reaching(() => client.query(...args) as unknown as Promise<never>)) as never,
+  query: ((...args: Parameters<typeof client.query>) =>
+    reaching(() => client.query(...args) as unknown as Promise<never>)) as never,
   release: () => client.release(),
 });
 

@@ -138,7 +138,9 @@ export class Ledger {
       .$if(key !== undefined, (q) => q.where('r.virtual_key_id', '=', key as string))
       .$if(team !== undefined, (q) => q.where('r.team', '=', team as string))
       .$if(model !== undefined, (q) =>
-        q.where((eb) => eb.or([eb('r.model_used', '=', model as string), eb('r.model_requested', '=', model as string)])),
+        q.where((eb) =>
+          eb.or([eb('r.model_used', '=', model as string), eb('r.model_requested', '=', model as string)]),
+        ),
       )
       .$if(status !== undefined, (q) => q.where('r.status', '=', status as RequestStatus))
       .$if(since !== undefined, (q) => q.where('r.timestamp', '>=', since as Date))

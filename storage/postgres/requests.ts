@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { type ErrorCode, type ErrorInfo, HoldfastError } from '../../domain/errors.ts';
-import { type NanoDollars } from '../../domain/money.ts';
+import type { NanoDollars } from '../../domain/money.ts';
 import type { RunState } from '../../domain/run-state.ts';
 import type { SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
