@@ -27,7 +27,7 @@ import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
-import { createInteractiveWorker, loadWorkflowBundle } from '../workers/worker.ts';
+import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { readVersion } from './version.ts';
 
 export interface GatewayOptions {
@@ -101,7 +101,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
         activities: createActivities({ db, reservations, counters, streams, calls, logger }),
-        workflowBundle: await loadWorkflowBundle(),
+        workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
       });
       worker = { instance, running: instance.run() };

@@ -16,12 +16,13 @@ export function loadYaml<Schema extends z.ZodType>(
   env: NodeJS.ProcessEnv,
 ): z.output<Schema> {
   const lines = new LineCounter();
-  const document = parseDocument(read(file), { lineCounter: lines, prettyErrors: false });
+  const { text, variables } = takeVariables(read(file));
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
   const at = (offset: number) => `${file}:${lines.linePos(offset).line}`;
 
   const syntax = document.errors[0];
   if (syntax) throw new ConfigError(`${at(syntax.pos[0])}: ${syntax.message}`);
-  expandVariables(document, env, at);
+  expandVariables(document, variables, env, at);
 
   const parsed = schema.safeParse(document.toJS() ?? {});
   if (parsed.success) return parsed.data;
@@ -41,12 +42,32 @@ function read(file: string): string {
   }
 }
 
-function expandVariables(document: Document, env: NodeJS.ProcessEnv, at: (offset: number) => string): void {
+interface Variable {
+  readonly name: string;
+  readonly fallback: string | undefined;
+}
+
+/** `${` cannot stand unquoted inside `{ … }` in YAML, so variables are parsed as plain words. Lines stay what they are. */
+function takeVariables(source: string): { readonly text: string; readonly variables: readonly Variable[] } {
+  const variables: Variable[] = [];
+  const text = source.replace(VARIABLE, (_match, name: string, fallback: string | undefined) => {
+    variables.push({ name, fallback });
+    return `__variable_${variables.length - 1}__`;
+  });
+  return { text, variables };
+}
+
+function expandVariables(
+  document: Document,
+  variables: readonly Variable[],
+  env: NodeJS.ProcessEnv,
+  at: (offset: number) => string,
+): void {
   visit(document, {
-    Scalar(key, node) {
-      if (key === 'key' || typeof node.value !== 'string' || !node.value.includes('${')) return;
-      const quoted = node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE';
-      const text = node.value.replace(VARIABLE, (_match, name: string, fallback: string | undefined) => {
+    Scalar(_key, node) {
+      if (typeof node.value !== 'string' || !node.value.includes('__variable_')) return;
+      const text = node.value.replace(/__variable_(\d+)__/g, (_match, index: string) => {
+        const { name, fallback } = variables[Number(index)] as Variable;
         const value = env[name] || fallback;
         if (value !== undefined) return value;
         throw new ConfigError(
@@ -54,8 +75,9 @@ function expandVariables(document: Document, env: NodeJS.ProcessEnv, at: (offset
             `Set it, or write \${${name}:-} to allow it to be empty.`,
         );
       });
+      const quoted = node.type === 'QUOTE_DOUBLE' || node.type === 'QUOTE_SINGLE';
       // An unquoted ${PORT} is a number when its value is one, as if it had been written in the file.
-      node.value = quoted || !/^-?\d+(\.\d+)?$|^(true|false)$/.test(text) ? text : JSON.parse(text);
+      node.value = !quoted && /^(-?\d+(\.\d+)?|true|false)$/.test(text) ? JSON.parse(text) : text;
     },
   });
 }

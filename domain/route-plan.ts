@@ -139,12 +139,14 @@ function fallbacksOf(table: RoutingTable, first: RouteTarget, taken: readonly Ro
   return targets;
 }
 
+/** Only names of the catalogue are translated: a vendor's own id, a dated snapshot at its vendor, stay as asked for. */
 function targetAt(table: RoutingTable, name: string, model: string): RouteTarget {
   const vendor = table.providers.get(name)?.vendor ?? name;
   const catalogued = table.catalogue.findAt(vendor, model);
-  // A dated snapshot that its own vendor knows stays the one asked for; any other name becomes the vendor's id.
-  const exact = catalogued?.aliases.includes(model) && vendor === homeVendor(catalogued);
-  return { provider: name, model: exact ? model : (catalogued?.vendors.get(vendor) ?? model), catalogued };
+  const isName = catalogued !== undefined && table.catalogue.find(model) === catalogued;
+  const isSnapshot = isName && catalogued.aliases.includes(model) && vendor === homeVendor(catalogued);
+  const translated = isName && !isSnapshot ? catalogued.vendors.get(vendor) : undefined;
+  return { provider: name, model: translated ?? model, catalogued };
 }
 
 function firstLacking(

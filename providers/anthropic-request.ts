@@ -14,6 +14,21 @@ import { parseDataUrl, parseToolArguments, systemText } from './translate.ts';
 
 type Request = Omit<MessageCreateParamsNonStreaming, 'stream'>;
 
+/** The last version of the API that samples as the caller says. */
+const SAMPLING_VERSION = '2023-06-01';
+
+/**
+ * API version 2026-10-21, the SDK's default, refuses `temperature` and `top_p` on every model, even at their default of
+ * 1. Requests that set them to anything else go by the version that has them, if the model still does.
+ */
+export function versionHeaders({ temperature = 1, top_p = 1 }: ModelRequest): Record<string, string> {
+  return temperature === 1 && top_p === 1 ? {} : { 'anthropic-version': SAMPLING_VERSION };
+}
+
+function toSampling({ temperature = 1, top_p = 1 }: ModelRequest): { temperature?: number; top_p?: number } {
+  return { ...(temperature !== 1 && { temperature }), ...(top_p !== 1 && { top_p }) };
+}
+
 /** The unified request in the shape of the Messages API. */
 export function toAnthropicRequest(request: ModelRequest, call: ProviderCall): Request {
   const system = systemText(request.messages);
@@ -26,8 +41,7 @@ export function toAnthropicRequest(request: ModelRequest, call: ProviderCall): R
     max_tokens: maxTokens,
     messages: toMessages(request.messages),
     ...(system && { system }),
-    ...(request.temperature !== undefined && { temperature: request.temperature }),
-    ...(request.top_p !== undefined && { top_p: request.top_p }),
+    ...toSampling(request),
     ...(stop?.length && { stop_sequences: stop }),
     ...(typeof request.user === 'string' && { metadata: { user_id: request.user } }),
     ...toTools(request),

@@ -7,7 +7,7 @@ import type {
 import type { FinishReason, ModelAnswer, StreamEvent, ToolCall } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
 import type { ProviderAdapter } from './adapter.ts';
-import { toAnthropicRequest } from './anthropic-request.ts';
+import { toAnthropicRequest, versionHeaders } from './anthropic-request.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
 
@@ -21,6 +21,8 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
   const client = new Anthropic({
     apiKey: options.apiKey || 'none',
     authToken: null,
+    // The SDK sends a bearer token; proxies that predate it read this header, and Anthropic takes either.
+    defaultHeaders: { 'x-api-key': options.apiKey || 'none' },
     baseURL: options.baseUrl ?? 'https://api.anthropic.com',
     maxRetries: 0,
     // The call's signal is the only clock. Giving one also stops the SDK from refusing long non-streaming calls.
@@ -32,7 +34,12 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     async complete(request, call) {
       const params = toAnthropicRequest(request, call);
       try {
-        return toAnswer(await client.messages.create({ ...params, stream: false }, { signal: call.signal }));
+        return toAnswer(
+          await client.messages.create(
+            { ...params, stream: false },
+            { signal: call.signal, headers: versionHeaders(request) },
+          ),
+        );
       } catch (error) {
         throw toProviderError(error, identity.name);
       }
@@ -40,7 +47,10 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     async *stream(request, call) {
       const params: MessageCreateParamsBase = toAnthropicRequest(request, call);
       try {
-        const events = await client.messages.create({ ...params, stream: true }, { signal: call.signal });
+        const events = await client.messages.create(
+          { ...params, stream: true },
+          { signal: call.signal, headers: versionHeaders(request) },
+        );
         const translate = createStreamTranslator();
         for await (const event of events) yield* translate(event);
       } catch (error) {

@@ -65,13 +65,15 @@ const record = (value: unknown): Record<string, unknown> =>
   typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
 
-function classify({ status, name, reason, message, systemCode }: Facts): ErrorCode {
-  const byReason = REASONS[reason] ?? REASONS[name];
-  if (status === 400 || status === 413 || status === 422 || byReason === 'provider_invalid_request') {
-    return classifyBadRequest(byReason, status, message);
-  }
-  if (byReason) return byReason;
+function classify(facts: Facts): ErrorCode {
+  const { status, name, reason, message, systemCode } = facts;
+  const specific = SPECIFIC_REASONS[reason] ?? SPECIFIC_REASONS[name];
+  if (specific) return specific;
+  if (status === 400 || status === 413 || status === 422) return classifyBadRequest(status, message);
   if (status !== undefined) return byStatus(status);
+  const generic = GENERIC_REASONS[reason];
+  if (generic === 'provider_invalid_request') return classifyBadRequest(status, message);
+  if (generic) return generic;
   if (/timeout/i.test(name) || systemCode === 'UND_ERR_HEADERS_TIMEOUT' || systemCode === 'UND_ERR_BODY_TIMEOUT') {
     return 'provider_timeout';
   }
@@ -82,8 +84,7 @@ function classify({ status, name, reason, message, systemCode }: Facts): ErrorCo
   return 'provider_server_error';
 }
 
-function classifyBadRequest(byReason: ErrorCode | undefined, status: number | undefined, message: string): ErrorCode {
-  if (byReason && byReason !== 'provider_invalid_request') return byReason;
+function classifyBadRequest(status: number | undefined, message: string): ErrorCode {
   if (
     status === 413 ||
     /too long|too many (input )?tokens|context (length|window)|maximum.{0,20}tokens/i.test(message)
@@ -108,27 +109,18 @@ function byStatus(status: number): ErrorCode {
   return status >= 500 || status === 409 || status === 424 ? 'provider_server_error' : 'provider_invalid_request';
 }
 
-/** Reasons that say more than the HTTP status. */
-const REASONS: Readonly<Record<string, ErrorCode>> = {
+/** Reasons that say more than the HTTP status they come with. */
+const SPECIFIC_REASONS: Readonly<Record<string, ErrorCode>> = {
   // OpenAI and compatible servers
   insufficient_quota: 'provider_quota_exhausted',
   context_length_exceeded: 'provider_context_length',
   content_filter: 'provider_content_filtered',
   content_policy_violation: 'provider_content_filtered',
   model_not_found: 'provider_model_not_found',
-  rate_limit_exceeded: 'provider_rate_limited',
-  server_error: 'provider_server_error',
-  // Anthropic; stream errors carry no HTTP status
+  // Anthropic
   overloaded_error: 'provider_overloaded',
-  rate_limit_error: 'provider_rate_limited',
-  authentication_error: 'provider_auth',
-  permission_error: 'provider_auth',
   billing_error: 'provider_quota_exhausted',
-  not_found_error: 'provider_model_not_found',
   request_too_large: 'provider_context_length',
-  timeout_error: 'provider_timeout',
-  api_error: 'provider_server_error',
-  invalid_request_error: 'provider_invalid_request',
   // AWS
   ThrottlingException: 'provider_rate_limited',
   ServiceQuotaExceededException: 'provider_quota_exhausted',
@@ -143,7 +135,19 @@ const REASONS: Readonly<Record<string, ErrorCode>> = {
   ExpiredTokenException: 'provider_auth',
   InvalidSignatureException: 'provider_auth',
   ResourceNotFoundException: 'provider_model_not_found',
-  ValidationException: 'provider_invalid_request',
+};
+
+/** Reasons that repeat the HTTP status, for errors inside a stream, which have none. */
+const GENERIC_REASONS: Readonly<Record<string, ErrorCode>> = {
+  rate_limit_exceeded: 'provider_rate_limited',
+  rate_limit_error: 'provider_rate_limited',
+  server_error: 'provider_server_error',
+  api_error: 'provider_server_error',
+  authentication_error: 'provider_auth',
+  permission_error: 'provider_auth',
+  not_found_error: 'provider_model_not_found',
+  timeout_error: 'provider_timeout',
+  invalid_request_error: 'provider_invalid_request',
 };
 
 /** Connections that failed before a byte of the request left. */

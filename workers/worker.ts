@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { bundleWorkflowCode, type NativeConnection, Worker, type WorkflowBundleOption } from '@temporalio/worker';
+import { type NativeConnection, Worker, type WorkflowBundleOption } from '@temporalio/worker';
 import type { Activities } from '../activities/index.ts';
 
 export interface WorkerOptions {
@@ -37,12 +37,9 @@ export const createInteractiveWorker = (options: WorkerOptions): Promise<Worker>
     shutdownForceTime: options.shutdownGraceMs + FORCE_AFTER_GRACE_MS,
   });
 
-const BUNDLE_FILE = 'workflow-bundle.js';
-
-/** The bundle made by the build; from sources, as tests run, it is made on the spot. */
-export async function loadWorkflowBundle(): Promise<WorkflowBundleOption> {
+/** Workflow code as the build bundled it: beside the compiled code, or in `dist` when this runs from source. */
+export function workflowBundle(): WorkflowBundleOption {
   const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-  const prebuilt = join(root, BUNDLE_FILE);
-  if (existsSync(prebuilt)) return { codePath: prebuilt };
-  return bundleWorkflowCode({ workflowsPath: join(root, 'workflows', 'index.ts') });
+  const places = [root, join(root, 'dist')].map((place) => join(place, 'workflow-bundle.js'));
+  return { codePath: places.find((place) => existsSync(place)) ?? join(root, 'workflow-bundle.js') };
 }

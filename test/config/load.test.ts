@@ -1,0 +1,175 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../../config/load.ts';
+import { loadSettings } from '../../config/settings.ts';
+import { toDollars } from '../../domain/money.ts';
+import { buildRoutingTable, createProviders } from '../../providers/registry.ts';
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'holdfast-config-'));
+});
+afterAll(() => rmSync(dir, { recursive: true }));
+
+function load(yaml: string | undefined, env: NodeJS.ProcessEnv = {}, models?: string) {
+  const paths: NodeJS.ProcessEnv = {};
+  if (yaml !== undefined) {
+    paths.GATEWAY_CONFIG = join(dir, 'gateway.yaml');
+    writeFileSync(paths.GATEWAY_CONFIG, yaml);
+  }
+  if (models !== undefined) {
+    paths.GATEWAY_MODELS = join(dir, 'models.yaml');
+    writeFileSync(paths.GATEWAY_MODELS, models);
+  }
+  return loadConfig(loadSettings({ ...env, ...paths }), env);
+}
+const problem = (yaml: string, env: NodeJS.ProcessEnv = {}): string => {
+  try {
+    load(yaml, env);
+  } catch (error) {
+    return (error as Error).message.replaceAll(dir, '');
+  }
+  throw new Error('the config was accepted');
+};
+
+describe('the built-in configuration', () => {
+  it('runs on the demo provider when nothing is set', () => {
+    expect([...load(undefined).providers.keys()]).toEqual(['demo']);
+  });
+
+  it('switches a provider on by its key, and the demo provider off', () => {
+    const { providers } = load(undefined, { GATEWAY_OPENAI_API_KEY: 'sk-1', GATEWAY_AWS_REGION: 'eu-west-1' });
+    expect([...providers.keys()]).toEqual(['openai', 'bedrock']);
+  });
+
+  it('switches Ollama on by its address alone', () => {
+    const { providers } = load(undefined, { GATEWAY_OLLAMA_BASE_URL: 'http://127.0.0.1:11434/v1' });
+    expect([...providers.keys()]).toEqual(['ollama']);
+  });
+
+  it('names only models that its catalogue has', () => {
+    const env = {
+      GATEWAY_OPENAI_API_KEY: 'k',
+      GATEWAY_ANTHROPIC_API_KEY: 'k',
+      GATEWAY_GOOGLE_API_KEY: 'k',
+      GATEWAY_XAI_API_KEY: 'k',
+      GATEWAY_DEEPSEEK_API_KEY: 'k',
+      GATEWAY_AWS_REGION: 'us-east-1',
+      GATEWAY_OLLAMA_BASE_URL: 'http://127.0.0.1:1/v1',
+    };
+    const config = load(undefined, env);
+    const routing = buildRoutingTable(config.gateway, config.catalogue, createProviders(config.providers));
+    const named = [
+      ...[...routing.aliases.values()].flat(),
+      ...[...routing.providers.values()].map(({ name, defaultModel }) => ({
+        provider: name,
+        model: defaultModel ?? '',
+      })),
+    ];
+    for (const { provider, model } of named) {
+      const vendor = routing.providers.get(provider)?.vendor ?? '';
+      expect(config.catalogue.findAt(vendor, model), `${provider}/${model}`).toBeDefined();
+    }
+  });
+});
+
+describe('gateway.yaml', () => {
+  it('expands ${VAR} and ${VAR:-default}, numbers included', () => {
+    const { gateway } = load(
+      'providers: { a: { type: anthropic, api_key: "${KEY}", default_model: ${MODEL}, timeout: ${WAIT:-7} } }\n' +
+        'retry: { retry_delay: ${DELAY} }',
+      { KEY: '123', DELAY: '0.5', MODEL: 'a: {b}' },
+    );
+    expect(gateway.providers.a).toMatchObject({ api_key: '123', default_model: 'a: {b}', timeout: 7 });
+    expect(gateway.retry.retry_delay).toBe(0.5);
+  });
+
+  it('names file, line and variable when a variable is not set', () => {
+    expect(problem('providers:\n  a:\n    type: anthropic\n    api_key: ${NO_SUCH_KEY}\n')).toMatch(
+      /^\/gateway\.yaml:4: .*NO_SUCH_KEY is not set.*\$\{NO_SUCH_KEY:-\}/,
+    );
+  });
+
+  it('names file and line of an unknown key', () => {
+    expect(problem('providers:\n  a:\n    type: openai\n    api_kye: x\n')).toMatch(
+      /^\/gateway\.yaml:4: providers\.a\.api_kye: Unrecognized key/,
+    );
+  });
+
+  it('names file and line of a wrong value, one line each', () => {
+    const lines = problem(
+      'providers:\n  a: { type: demo }\nretry:\n  retry_delay: soon\nserver:\n  body_limit_mb: -1\n',
+    );
+    expect(lines.split('\n')).toEqual([
+      expect.stringMatching(/^\/gateway\.yaml:4: retry\.retry_delay: /),
+      expect.stringMatching(/^\/gateway\.yaml:6: server\.body_limit_mb: /),
+    ]);
+  });
+
+  it('names the line of a reference to a provider that is not there', () => {
+    const yaml = 'providers:\n  a: { type: demo }\nfallback:\n  fallback_order:\n    - a\n    - b\n';
+    expect(problem(yaml)).toMatch(
+      /^\/gateway\.yaml:6: fallback\.fallback_order\.1: provider 'b' is not in 'providers'/,
+    );
+    expect(problem('providers:\n  a: { type: demo }\ndefault_provider: b\n')).toMatch(
+      /^\/gateway\.yaml:3: default_provider/,
+    );
+    expect(problem('providers:\n  a: { type: demo }\nmodels:\n  x:\n    - { provider: c, model: m }\n')).toMatch(
+      /^\/gateway\.yaml:5: models\.x\.0\.provider: provider 'c'/,
+    );
+  });
+
+  it('names the line of broken YAML and a file that is missing', () => {
+    expect(problem('providers:\n  a: {\n')).toMatch(/^\/gateway\.yaml:\d+: /);
+    expect(() => loadConfig(loadSettings({ GATEWAY_CONFIG: '/no/such.yaml' }), {})).toThrow(
+      /\/no\/such\.yaml: .*ENOENT/,
+    );
+  });
+
+  it('refuses a default provider that is off, and a config without any', () => {
+    expect(problem('default_provider: a\nproviders: { a: { type: openai, api_key: "" }, b: { type: demo } }')).toMatch(
+      /default_provider 'a' is not usable/,
+    );
+    expect(problem('providers: { demo: { type: demo, enabled: false } }')).toMatch(/No provider is configured/);
+  });
+
+  it('serves another vendor’s models at an OpenAI-compatible address', () => {
+    const yaml = 'providers: { groq: { type: openai, base_url: "https://api.groq.com/openai/v1", api_key: k } }';
+    const { providers } = load(yaml);
+    expect(createProviders(providers).get('groq')?.vendor).toBe('groq');
+  });
+});
+
+describe('a models file', () => {
+  it('adds to the catalogue and replaces what has the same id', () => {
+    const models = `
+price_date: 2030-01-01
+models:
+  gpt-5: { context_window: 1, max_output_tokens: 1, price: { input: 99, output: 1 }, vendors: { openai: gpt-5 } }
+  llama: { context_window: 1, max_output_tokens: 1, price: { input: 1, output: 1 }, vendors: { groq: llama-3 } }
+`;
+    const { catalogue } = load(undefined, {}, models);
+    expect(toDollars(catalogue.find('gpt-5')?.price.input ?? 0)).toBe(99);
+    expect(toDollars(catalogue.find('gpt-5')?.price.cachedInput ?? 0)).toBe(99);
+    expect(catalogue.findAt('groq', 'llama-3')?.id).toBe('llama');
+    expect(catalogue.find('gpt-5-mini')).toBeDefined();
+    expect(catalogue.priceDate).toBe('2030-01-01');
+  });
+});
+
+describe('the environment', () => {
+  it('names every wrong variable', () => {
+    const wrong = { GATEWAY_PORT: 'http', GATEWAY_ENCRYPTION_KEY: 'short', GATEWAY_MASTER_KEY: 'short' };
+    expect(() => loadSettings(wrong)).toThrow(/GATEWAY_PORT[\s\S]*GATEWAY_MASTER_KEY[\s\S]*GATEWAY_ENCRYPTION_KEY/);
+  });
+
+  it('takes an empty variable as not set', () => {
+    expect(loadSettings({ DATABASE_URL: '', GATEWAY_MASTER_KEY: '' })).toMatchObject({
+      databaseUrl: undefined,
+      masterKey: undefined,
+      port: 8000,
+    });
+  });
+});
