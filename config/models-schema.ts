@@ -1,9 +1,19 @@
 import { z } from 'zod';
 import { CAPABILITIES, type Capability } from '../domain/capabilities.ts';
 import { Catalogue, type CatalogueModel } from '../domain/catalogue.ts';
-import { fromDollars } from '../domain/money.ts';
+import { fromDollars, type Rates } from '../domain/money.ts';
 
 const dollarsPerMillion = z.number().min(0).max(10_000);
+
+/** USD per million tokens. */
+const rates = z.strictObject({
+  input: dollarsPerMillion,
+  output: dollarsPerMillion,
+  /** By default the input price. */
+  cached_input: dollarsPerMillion.optional(),
+  /** By default the input price. */
+  cache_write: dollarsPerMillion.optional(),
+});
 
 export const modelsSchema = z.strictObject({
   /** The day the prices were read. */
@@ -14,15 +24,9 @@ export const modelsSchema = z.strictObject({
       aliases: z.array(z.string()).default([]),
       context_window: z.int().positive(),
       max_output_tokens: z.int().positive(),
-      /** USD per million tokens. */
-      price: z.strictObject({
-        input: dollarsPerMillion,
-        output: dollarsPerMillion,
-        /** By default the input price. */
-        cached_input: dollarsPerMillion.optional(),
-        /** By default the input price. */
-        cache_write: dollarsPerMillion.optional(),
-      }),
+      price: rates,
+      /** Prices of the whole call once its input has more tokens than `above`. */
+      long_context: rates.extend({ above: z.int().positive() }).optional(),
       capabilities: z.array(z.enum(CAPABILITIES)).default([]),
       /** Vendor → the id its API expects; the model's own vendor first. */
       vendors: z.record(z.string(), z.string()),
@@ -37,17 +41,15 @@ export function buildCatalogue(files: readonly ModelsFile[]): Catalogue {
   const models = new Map<string, CatalogueModel>();
   for (const file of files) {
     for (const [id, model] of Object.entries(file.models)) {
-      const { input, output, cached_input = input, cache_write = input } = model.price;
+      const { price, long_context } = model;
       models.set(id, {
         id,
         aliases: model.aliases,
         contextWindow: model.context_window,
         maxOutputTokens: model.max_output_tokens,
         price: {
-          input: fromDollars(input),
-          output: fromDollars(output),
-          cachedInput: fromDollars(cached_input),
-          cacheWrite: fromDollars(cache_write),
+          ...toRates(price),
+          ...(long_context && { longContext: { ...toRates(long_context), above: long_context.above } }),
         },
         capabilities: new Set<Capability>(model.capabilities),
         vendors: new Map(Object.entries(model.vendors)),
@@ -61,3 +63,10 @@ export function buildCatalogue(files: readonly ModelsFile[]): Catalogue {
       .at(-1) ?? '1970-01-01';
   return new Catalogue([...models.values()], priceDate);
 }
+
+const toRates = ({ input, output, cached_input = input, cache_write = input }: z.output<typeof rates>): Rates => ({
+  input: fromDollars(input),
+  output: fromDollars(output),
+  cachedInput: fromDollars(cached_input),
+  cacheWrite: fromDollars(cache_write),
+});

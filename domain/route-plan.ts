@@ -132,21 +132,26 @@ function fallbacksOf(table: RoutingTable, first: RouteTarget, taken: readonly Ro
   for (const name of table.fallback.order) {
     const provider = table.providers.get(name);
     if (!provider || used.has(name)) continue;
-    const same = first.catalogued?.vendors.get(provider.vendor);
+    const same = first.catalogued?.vendors.has(provider.vendor) ? first.catalogued.id : undefined;
     const model = same ?? provider.defaultModel;
     if (model) targets.push(targetAt(table, name, model));
   }
   return targets;
 }
 
-/** Only names of the catalogue are translated: a vendor's own id, a dated snapshot at its vendor, stay as asked for. */
+/**
+ * Only names of the catalogue are translated: a vendor's own id, a dated snapshot at its vendor, stay as asked for. The
+ * provider's default model stands for its namesake, because its id may say more (Bedrock's inference profiles).
+ */
 function targetAt(table: RoutingTable, name: string, model: string): RouteTarget {
   const vendor = table.providers.get(name)?.vendor ?? name;
   const catalogued = table.catalogue.findAt(vendor, model);
   const isName = catalogued !== undefined && table.catalogue.find(model) === catalogued;
   const isSnapshot = isName && catalogued.aliases.includes(model) && vendor === homeVendor(catalogued);
-  const translated = isName && !isSnapshot ? catalogued.vendors.get(vendor) : undefined;
-  return { provider: name, model: translated ?? model, catalogued };
+  if (!isName || isSnapshot) return { provider: name, model, catalogued };
+  const own = table.providers.get(name)?.defaultModel;
+  const isOwn = own !== undefined && table.catalogue.findAt(vendor, own) === catalogued;
+  return { provider: name, model: isOwn ? own : (catalogued.vendors.get(vendor) ?? model), catalogued };
 }
 
 function firstLacking(

@@ -29,6 +29,19 @@ describe('costOf', () => {
     expect(costOf({ ...NO_USAGE, inputTokens: 1, cachedInputTokens: 1 }, cheap)).toBe(25);
   });
 
+  it('prices the whole call by the long-context rates once its input is above their threshold', () => {
+    const tiered = {
+      ...price,
+      longContext: { ...price, above: 200_000, input: fromDollars(6), output: fromDollars(22.5) },
+    };
+    const usage = { ...NO_USAGE, inputTokens: 200_000, outputTokens: 1_000 };
+    expect(toDollars(costOf(usage, tiered))).toBeCloseTo(0.6 + 0.015, 9);
+    expect(toDollars(costOf({ ...usage, inputTokens: 200_001 }, tiered))).toBeCloseTo(1.200006 + 0.0225, 9);
+    expect(maxCostOf(200_001, 1_000, tiered)).toBeGreaterThanOrEqual(
+      costOf({ ...usage, inputTokens: 200_001 }, tiered),
+    );
+  });
+
   it('never comes out below the exact price and at most a nano-dollar above', () => {
     fc.assert(
       fc.property(tokens, tokens, anyPrice, (inputTokens, outputTokens, any) => {

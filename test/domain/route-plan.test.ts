@@ -88,6 +88,11 @@ describe('a model name', () => {
     expect(target?.model).toBe('us.anthropic.sonnet-v1:0');
   });
 
+  it('means the provider’s default model where that is the same one, id and all', () => {
+    const providers = new Map([...table.providers, provider('bedrock', 'eu.anthropic.sonnet-v1:0')]);
+    expect(plan({ model: 'sonnet' }, { providers })).toEqual(['anthropic/sonnet', 'bedrock/eu.anthropic.sonnet-v1:0']);
+  });
+
   it('that nobody serves is a 404 naming it', () => {
     expect(() => plan({ model: 'nope' })).toThrow(/'nope'/);
     expect(() => plan({ model: 'google/gemini' })).toThrow(HoldfastError);
