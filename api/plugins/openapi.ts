@@ -3,6 +3,8 @@ import swaggerUi from '@fastify/swagger-ui';
 import fp from 'fastify-plugin';
 import { jsonSchemaTransform } from 'fastify-type-provider-zod';
 
+const DOCS = '/docs';
+
 /** The API's description at /openapi.json, made from the routes' schemas, and its pages at /docs. */
 export const openapi = fp<{ readonly version: string }>(
   async (app, { version }) => {
@@ -15,7 +17,10 @@ export const openapi = fp<{ readonly version: string }>(
       },
       transform: jsonSchemaTransform,
     });
-    await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true });
+    app.addHook('onRoute', (route) => {
+      if (route.url.startsWith(DOCS)) route.config = { ...route.config, access: 'public' };
+    });
+    await app.register(swaggerUi, { routePrefix: DOCS, staticCSP: true });
     app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, () => app.swagger());
   },
   { name: 'openapi' },

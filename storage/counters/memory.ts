@@ -1,16 +1,17 @@
-import { LRUCache } from 'lru-cache';
 import { type Admission, type Counters, type RateLimit, WINDOW_MS, waitFor } from './counters.ts';
 
 interface Window {
-  readonly start: number;
-  current: number;
-  previous: number;
+  readonly counts: Map<string, number>;
+  readonly admitted: Set<string>;
 }
+
+const emptyWindow = (): Window => ({ counts: new Map(), admitted: new Set() });
 
 /** Rate limits of a gateway that is one process. */
 export class MemoryCounters implements Counters {
-  private readonly windows = new LRUCache<string, Window>({ max: 100_000, ttl: 2 * WINDOW_MS });
-  private readonly admitted = new LRUCache<string, true>({ max: 1_000_000, ttl: WINDOW_MS });
+  private start = 0;
+  private current = emptyWindow();
+  private previous = emptyWindow();
   private readonly now: () => number;
 
   constructor(now: () => number = Date.now) {
@@ -18,29 +19,34 @@ export class MemoryCounters implements Counters {
   }
 
   async admit(requestId: string, limits: readonly RateLimit[]): Promise<Admission> {
-    if (this.admitted.has(requestId)) return { admitted: true };
-    const now = this.now();
+    const elapsed = this.turn();
+    if (this.current.admitted.has(requestId) || this.previous.admitted.has(requestId)) return { admitted: true };
     for (const limit of limits) {
-      const retryAfterMs = waitFor(limit.limit, limit.cost, this.window(limit.name, now), now % WINDOW_MS);
+      const counts = { current: count(this.current, limit.name), previous: count(this.previous, limit.name) };
+      const retryAfterMs = waitFor(limit.limit, limit.cost, counts, elapsed);
       if (retryAfterMs > 0) return { admitted: false, limit, retryAfterMs };
     }
-    for (const { name, cost } of limits) this.window(name, now).current += cost;
-    this.admitted.set(requestId, true);
+    for (const { name, cost } of limits) this.current.counts.set(name, count(this.current, name) + cost);
+    this.current.admitted.add(requestId);
     return { admitted: true };
   }
 
   async adjust(name: string, difference: number): Promise<void> {
-    const window = this.window(name, this.now());
-    window.current = Math.max(0, window.current + difference);
+    this.turn();
+    this.current.counts.set(name, Math.max(0, count(this.current, name) + difference));
   }
 
-  private window(name: string, now: number): Window {
+  /** Moves on to the running window. Returns how far it has run, in milliseconds. */
+  private turn(): number {
+    const now = this.now();
     const start = now - (now % WINDOW_MS);
-    const known = this.windows.get(name);
-    if (known?.start === start) return known;
-    const previous = known?.start === start - WINDOW_MS ? known.current : 0;
-    const window = { start, current: 0, previous };
-    this.windows.set(name, window);
-    return window;
+    if (start !== this.start) {
+      this.previous = start === this.start + WINDOW_MS ? this.current : emptyWindow();
+      this.current = emptyWindow();
+      this.start = start;
+    }
+    return now - start;
   }
 }
+
+const count = ({ counts }: Window, name: string): number => counts.get(name) ?? 0;

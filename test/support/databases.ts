@@ -1,0 +1,65 @@
+import { afterAll, beforeAll, describe, inject } from 'vitest';
+import { newId } from '../../domain/ids.ts';
+import { createCipher } from '../../storage/cipher.ts';
+import { Bodies } from '../../storage/postgres/bodies.ts';
+import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
+import { type Caller, type NewRequest, Requests } from '../../storage/postgres/requests.ts';
+
+export const ENCRYPTION_KEY = 'a1'.repeat(32);
+export const MASTER: Caller = { keyId: null, team: null, project: null, user: null };
+
+export interface TestDatabase {
+  /** Set before the first test runs. */
+  db: Sql;
+}
+
+/** Runs a suite against the embedded Postgres and, where one is installed, a real one. */
+export function onEveryDatabase(name: string, suite: (database: TestDatabase) => void): void {
+  describe.each([
+    ['embedded Postgres', inject('embeddedPostgres'), 1],
+    ['Postgres', inject('postgres'), 20],
+  ])(`${name} on %s`, (_name, url, maxConnections) => {
+    describe.skipIf(url === null)('', () => {
+      const database = {} as TestDatabase;
+      beforeAll(async () => {
+        database.db = connectDatabase({ url: url ?? '', maxConnections, onError: () => {} });
+        await migrate(database.db);
+      });
+      afterAll(() => database.db?.destroy());
+      suite(database);
+    });
+  });
+}
+
+/** Runs a suite against real Postgres only: the embedded one serialises everything and proves no race. */
+export function onRealPostgres(name: string, suite: (database: TestDatabase) => void): void {
+  const url = inject('postgres');
+  describe.skipIf(url === null)(`${name} on Postgres`, () => {
+    const database = {} as TestDatabase;
+    beforeAll(async () => {
+      database.db = connectDatabase({ url: url ?? '', maxConnections: 20, onError: () => {} });
+      await migrate(database.db);
+    });
+    afterAll(() => database.db?.destroy());
+    suite(database);
+  });
+}
+
+/** Stores a request and returns its id. */
+export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}): Promise<string> {
+  const id = newId('chatcmpl');
+  const bodies = new Bodies(db, createCipher(ENCRYPTION_KEY));
+  await new Requests(db).insert({
+    id,
+    runId: id,
+    requestId: id,
+    caller: MASTER,
+    surface: 'chat.completions',
+    modelRequested: 'm',
+    prompt: '',
+    parameters: {},
+    body: bodies.seal({ messages: [{ role: 'user', content: id }] }),
+    ...overrides,
+  });
+  return id;
+}

@@ -1,0 +1,100 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import OpenAI from 'openai';
+import { pino } from 'pino';
+import { inject } from 'vitest';
+import { createGateway, type Gateway } from '../../cli/gateway.ts';
+import { loadConfig } from '../../config/load.ts';
+import { loadSettings } from '../../config/settings.ts';
+import { connectDatabase, migrate } from '../../storage/postgres/database.ts';
+import { installRuntime } from '../../workers/runtime.ts';
+import { ENCRYPTION_KEY } from './databases.ts';
+
+export const MASTER_KEY = 'sk-master-for-tests';
+
+/** Which parts a gateway under test stands on. */
+export type Parts = 'embedded' | 'configured';
+
+export interface TestGateway {
+  readonly url: string;
+  readonly gateway: Gateway;
+  /** The official client, with the master key and without retries of its own. */
+  readonly client: OpenAI;
+  clientWith(key: string): OpenAI;
+  /** Calls the API with the master key. */
+  fetch(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<Response>;
+  json(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<any>; // biome-ignore lint/suspicious/noExplicitAny: tests look into answers
+  stop(): Promise<void>;
+}
+
+let runtimeInstalled = false;
+
+/** A whole gateway in this process, on real Temporal, Postgres (and Redis, where `configured`). */
+export async function startGateway(yaml: string, parts: Parts = 'embedded'): Promise<TestGateway> {
+  const logger = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
+  if (!runtimeInstalled) installRuntime(logger);
+  runtimeInstalled = true;
+
+  const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
+  const configFile = join(dir, 'gateway.yaml');
+  writeFileSync(configFile, yaml);
+  const env = { GATEWAY_CONFIG: configFile };
+  const config = loadConfig(loadSettings(env), env);
+  rmSync(dir, { recursive: true });
+
+  const real = parts === 'configured' ? inject('postgres') : null;
+  const databaseUrl = real ?? inject('embeddedPostgres');
+  const databasePool = real ? 10 : 1;
+  const db = connectDatabase({ url: databaseUrl, maxConnections: databasePool, onError: () => {} });
+  await migrate(db);
+  await db.destroy();
+  const gateway = await createGateway({
+    config,
+    env,
+    logger,
+    databaseUrl,
+    databasePool,
+    redisUrl: parts === 'configured' ? (inject('redis') ?? undefined) : undefined,
+    temporalAddress: inject('temporal'),
+    taskQueue: `test-${crypto.randomUUID()}`,
+    masterKey: MASTER_KEY,
+    encryptionKey: ENCRYPTION_KEY,
+    roles: { api: true, worker: true },
+  });
+  await gateway.app?.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = gateway.app?.server.address() as AddressInfo;
+  const url = `http://127.0.0.1:${port}`;
+  const clientWith = (apiKey: string) => new OpenAI({ apiKey, baseURL: `${url}/v1`, maxRetries: 0 });
+  const call: TestGateway['fetch'] = (path, { key = MASTER_KEY, json, ...init } = {}) =>
+    fetch(url + path, {
+      ...(json !== undefined && { method: 'POST', body: JSON.stringify(json) }),
+      ...init,
+      headers: {
+        authorization: `Bearer ${key}`,
+        ...(json !== undefined && { 'content-type': 'application/json' }),
+        ...init.headers,
+      },
+    });
+  return {
+    url,
+    gateway,
+    client: clientWith(MASTER_KEY),
+    clientWith,
+    fetch: call,
+    json: async (path, init) => (await call(path, init)).json(),
+    stop: () => gateway.stop(),
+  };
+}
+
+/** Waits until `ask` gives something. */
+export async function eventually<T>(ask: () => Promise<T | undefined | false>, timeoutMs = 20_000): Promise<T> {
+  const giveUpAt = Date.now() + timeoutMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined && answer !== false) return answer;
+    if (Date.now() > giveUpAt) throw new Error('It did not happen in time');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
