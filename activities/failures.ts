@@ -11,7 +11,8 @@ export function toFailure(error: HoldfastError, retryInMs?: number): Application
     type: error.code,
     nonRetryable: retryInMs === undefined,
     details: [error.info],
-    ...(retryInMs !== undefined && { nextRetryDelay: retryInMs }),
+    // The server takes a delay of 0 for "do not retry".
+    ...(retryInMs !== undefined && { nextRetryDelay: Math.max(1, retryInMs) }),
     // Everything but our own fault is business as usual and needs no stack trace in the worker's log.
     ...(error.code !== 'gateway_internal' && { category: ApplicationFailureCategory.BENIGN }),
   });

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import { Redis } from 'ioredis';
@@ -28,6 +27,7 @@ import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
+import { prepareDrain } from './drain.ts';
 import { readVersion } from './version.ts';
 
 export interface GatewayOptions {
@@ -129,12 +129,14 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         })
       : undefined;
 
+    const drain = app && prepareDrain(app, graceMs);
+
     return {
       app,
       broken: worker ? worker.running.then(() => new Promise<never>(() => {})) : new Promise(() => {}),
       async stop() {
         ready = false;
-        if (app) await drain(app, graceMs);
+        await drain?.();
         worker?.instance.shutdown();
         await worker?.running.catch((error: unknown) =>
           logger.error({ err: error }, 'The worker did not stop cleanly'),
@@ -146,16 +148,6 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     await close();
     throw error;
   }
-}
-
-/** Stops listening and waits for running requests; those that outlast the grace lose their connection, not their run. */
-async function drain(app: FastifyInstance, graceMs: number): Promise<void> {
-  const closed = app.close();
-  const patience = new AbortController();
-  await Promise.race([closed, sleep(graceMs, undefined, { signal: patience.signal }).catch(() => {})]);
-  patience.abort();
-  app.server.closeAllConnections();
-  await closed;
 }
 
 async function openSharedState(

@@ -24,17 +24,18 @@ export async function createKey(options: KeyOptions): Promise<void> {
   if (!masterKey)
     throw new ConfigError('No master key: set GATEWAY_MASTER_KEY, or run where the gateway’s data directory is.');
 
-  const number = (value: string | undefined) => (value === undefined ? undefined : Number(value));
   const body = {
     name: options.name,
     team: options.team,
     project: options.project,
     user: options.user,
-    ...((options.rpm || options.tpm) && { rateLimit: { rpm: number(options.rpm), tpm: number(options.tpm) } }),
-    costCap: number(options.costCap),
+    ...((options.rpm || options.tpm) && {
+      rateLimit: { rpm: toNumber('--rpm', options.rpm), tpm: toNumber('--tpm', options.tpm) },
+    }),
+    costCap: toNumber('--cost-cap', options.costCap),
     defaultModel: options.defaultModel,
     allowedModels: options.models?.split(','),
-    expiresAt: options.expires && new Date(options.expires).toISOString(),
+    expiresAt: toInstant('--expires', options.expires),
   };
   const response = await fetch(`${url}/config/virtual-keys`, {
     method: 'POST',
@@ -47,4 +48,18 @@ export async function createKey(options: KeyOptions): Promise<void> {
   if (!response.ok) throw new ConfigError(answer.error?.message ?? `The gateway answered ${response.status}.`);
   process.stderr.write(`Made ${answer.id}. The key is shown this once:\n`);
   process.stdout.write(`${answer.key}\n`);
+}
+
+function toNumber(option: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const number = Number(value);
+  if (Number.isFinite(number)) return number;
+  throw new ConfigError(`${option}: '${value}' is not a number.`);
+}
+
+function toInstant(option: string, value: string | undefined): string | undefined {
+  if (value === undefined) return undefined;
+  const date = new Date(value);
+  if (!Number.isNaN(date.getTime())) return date.toISOString();
+  throw new ConfigError(`${option}: '${value}' is not a date.`);
 }

@@ -1,20 +1,30 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
 import { ConfigError } from '../config/yaml-source.ts';
-import { createKey } from './keys.ts';
-import { migrateDatabase } from './migrate.ts';
-import { serveApi, serveWorker } from './serve.ts';
-import { start } from './start.ts';
+import type { KeyOptions } from './keys.ts';
 import { readVersion } from './version.ts';
 
 const program = new Command('holdfast')
   .description('A durable AI gateway. Settings come from the environment, .env and gateway.yaml.')
   .version(readVersion());
 
-program.command('start').description('run everything in one process; supply what is not configured').action(start);
-program.command('api').description('run a front door beside other processes').action(serveApi);
-program.command('worker').description('run a worker beside other processes').action(serveWorker);
-program.command('migrate').description('bring the schema of DATABASE_URL up to date').action(migrateDatabase);
+// Each command loads what it needs: most of them need neither Temporal nor a provider's SDK.
+program
+  .command('start')
+  .description('run everything in one process; supply what is not configured')
+  .action(async () => (await import('./start.ts')).start());
+program
+  .command('api')
+  .description('run a front door beside other processes')
+  .action(async () => (await import('./serve.ts')).serveApi());
+program
+  .command('worker')
+  .description('run a worker beside other processes')
+  .action(async () => (await import('./serve.ts')).serveWorker());
+program
+  .command('migrate')
+  .description('bring the schema of DATABASE_URL up to date')
+  .action(async () => (await import('./migrate.ts')).migrateDatabase());
 
 program
   .command('keys')
@@ -32,7 +42,7 @@ program
   .option('--models <names>', 'models it may use, separated by commas')
   .option('--expires <date>', 'ISO date')
   .option('--url <url>', 'address of the gateway')
-  .action(createKey);
+  .action(async (options: KeyOptions) => (await import('./keys.ts')).createKey(options));
 
 try {
   await program.parseAsync();

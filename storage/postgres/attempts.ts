@@ -50,7 +50,7 @@ export class Attempts {
   async claim(claim: Claim): Promise<'claimed' | 'taken' | 'closed'> {
     const { rows } = await sql<{ open: boolean; claimed: boolean }>`
       WITH open AS (
-        SELECT id FROM llm_requests WHERE id = ${claim.requestId} AND completed_at IS NULL FOR SHARE
+        UPDATE llm_requests SET state = 'running' WHERE id = ${claim.requestId} AND completed_at IS NULL RETURNING id
       ), claimed AS (
         INSERT INTO attempts (request_id, target_index, n, provider, model, state, owner, max_cost_nanos)
         SELECT open.id, ${claim.targetIndex}::integer, ${claim.n}::integer, ${claim.provider}, ${claim.model},

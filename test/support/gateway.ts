@@ -89,11 +89,11 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
 }
 
 /** Waits until `ask` gives something. */
-export async function eventually<T>(ask: () => Promise<T | undefined | false>, timeoutMs = 20_000): Promise<T> {
+export async function eventually<T>(ask: () => Promise<T | null | undefined | false>, timeoutMs = 20_000): Promise<T> {
   const giveUpAt = Date.now() + timeoutMs;
   for (;;) {
     const answer = await ask();
-    if (answer !== undefined && answer !== false) return answer;
+    if (answer !== undefined && answer !== null && answer !== false) return answer;
     if (Date.now() > giveUpAt) throw new Error('It did not happen in time');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }

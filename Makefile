@@ -1,0 +1,38 @@
+# `make start` and `make test` do everything on a fresh machine; both need Node.js 20.19 or newer and nothing else.
+SOURCES := $(shell find activities api calls cli config domain embedded providers storage workers workflows -name '*.ts' -o -name '*.yaml')
+INSTALLED := node_modules/.package-lock.json
+BUILT := dist/workflow-bundle.js
+
+.PHONY: start test check format bench clean node
+
+start: $(BUILT)
+	@node dist/cli/main.js start
+
+test: $(BUILT)
+	npx vitest run
+
+# Lint and format, types, and the direction of imports.
+check: $(INSTALLED)
+	npx biome check .
+	npx tsc -p tsconfig.json
+	npx vitest run --project unit test/dependencies.test.ts
+
+format: $(INSTALLED)
+	npx biome check --write .
+
+# Overhead beside the upstream itself, LiteLLM and Portkey, in one run.
+bench: $(BUILT)
+	bench/overhead/run.sh
+
+clean:
+	rm -rf dist node_modules
+
+node:
+	@node -e 'const [a, b] = process.versions.node.split(".").map(Number); if (a < 20 || (a === 20 && b < 19)) { console.error(`Holdfast needs Node.js 20.19 or newer; this is $${process.versions.node}.`); process.exit(1); }'
+
+$(INSTALLED): package.json package-lock.json | node
+	npm ci --no-audit --no-fund
+	@touch $@
+
+$(BUILT): $(INSTALLED) $(SOURCES) tsconfig.json tsconfig.build.json
+	npm run --silent build

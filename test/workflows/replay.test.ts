@@ -1,0 +1,114 @@
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Client, Connection } from '@temporalio/client';
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
+import { Worker } from '@temporalio/worker';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { workflowBundle } from '../../workers/worker.ts';
+import { FixtureServer } from '../support/fixture-server.ts';
+import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { openaiCompletion } from '../support/shapes.ts';
+
+const HISTORIES = resolve(import.meta.dirname, '..', 'histories');
+/** `HOLDFAST_RECORD_HISTORIES=1` stores the histories of the scenarios below, for later code to be held against. */
+const record = process.env.HOLDFAST_RECORD_HISTORIES === '1';
+
+/** @param history A history, or its JSON. */
+const replay = (history: unknown, id: string) =>
+  Worker.runReplayHistory({ workflowBundle: workflowBundle() }, history, id);
+
+describe('stored histories of earlier code', () => {
+  const files = readdirSync(HISTORIES).filter((file) => file.endsWith('.json'));
+
+  it.each(files)('%s replays', async (file) => {
+    await replay(JSON.parse(readFileSync(join(HISTORIES, file), 'utf8')), file);
+  });
+
+  it('are refused when they are not what the code would do', async () => {
+    const [file = ''] = files;
+    const text = readFileSync(join(HISTORIES, file), 'utf8').replaceAll('"callProvider"', '"somethingElse"');
+    await expect(replay(JSON.parse(text), file)).rejects.toThrow(/nondeterminism/i);
+  });
+});
+
+describe('histories of today', () => {
+  const upstream = new FixtureServer();
+  let gateway: TestGateway;
+  let connection: Connection;
+  let client: Client;
+  beforeAll(async () => {
+    await upstream.start();
+    gateway = await startGateway(
+      `
+default_provider: openai
+providers:
+  openai: { type: openai, base_url: "${upstream.url}/v1", api_key: k, default_model: gpt-5-mini, max_retries: 2 }
+  other: { type: openai, base_url: "${upstream.url}/other/v1", api_key: k, default_model: some-model }
+fallback: { fallback_order: [other] }
+retry: { retry_delay: 0.01 }
+`,
+      'configured',
+    );
+    connection = await Connection.connect({ address: inject('temporal') });
+    client = new Client({ connection });
+  });
+  afterAll(async () => {
+    await gateway.stop();
+    await connection.close();
+    await upstream.stop();
+  });
+
+  const ask = (key?: string) =>
+    gateway.fetch('/v1/chat/completions', {
+      ...(key && { key }),
+      json: { model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }] },
+    });
+  const runOf = (response: Response) => response.headers.get('x-holdfast-run-id') ?? '';
+
+  const scenarios: Record<string, () => Promise<string>> = {
+    'completion-answered': async () => {
+      upstream.reply = () => ({ body: openaiCompletion('hi') });
+      return runOf(await ask());
+    },
+    'completion-fallback': async () => {
+      upstream.reply = ({ path }) => (path.startsWith('/other') ? { body: openaiCompletion('hi') } : { status: 503 });
+      return runOf(await ask());
+    },
+    'completion-failed': async () => {
+      upstream.reply = () => ({ status: 400, body: { error: { message: 'bad' } } });
+      return runOf(await ask());
+    },
+    'completion-refused': async () => {
+      const { key } = await gateway.json('/config/virtual-keys', { json: { name: 'poor', costCap: 0 } });
+      return runOf(await ask(key));
+    },
+    'completion-cancelled': async () => {
+      upstream.reply = () => ({ delayMs: 60_000 });
+      upstream.reset();
+      const abort = new AbortController();
+      const before = (await gateway.json('/logs?limit=1')).data[0]?.id;
+      gateway
+        .fetch('/v1/chat/completions', {
+          json: { model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }] },
+          signal: abort.signal,
+        })
+        .catch(() => {});
+      await eventually(async () => upstream.received.length === 1);
+      const id = (await gateway.json('/logs?limit=1')).data[0]?.id as string;
+      expect(id).not.toBe(before);
+      abort.abort();
+      return id;
+    },
+  };
+
+  it.each(Object.keys(scenarios))('%s replays', async (name) => {
+    const id = (await scenarios[name]?.()) ?? '';
+    const handle = client.workflow.getHandle(id);
+    await handle.result().catch(() => {});
+    const history = await handle.fetchHistory();
+    await replay(history, id);
+    if (!record) return;
+    mkdirSync(HISTORIES, { recursive: true });
+    writeFileSync(join(HISTORIES, `${name}.json`), `${JSON.stringify(JSON.parse(historyToJSON(history)), null, 1)}\n`);
+  });
+});
