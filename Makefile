@@ -13,7 +13,7 @@ test: $(BUILT)
 
 # Lint and format, types, and the direction of imports.
 check: $(INSTALLED)
-	npx biome check .
+	npx biome check --error-on-warnings .
 	npx tsc -p tsconfig.json
 	npx vitest run --project unit test/dependencies.test.ts
 

@@ -14,6 +14,9 @@ import { ENCRYPTION_KEY } from './databases.ts';
 
 export const MASTER_KEY = 'sk-master-for-tests';
 
+// biome-ignore lint/suspicious/noExplicitAny: tests look into whatever was answered
+export type Json = any;
+
 /** Which parts a gateway under test stands on. */
 export type Parts = 'embedded' | 'configured';
 
@@ -25,18 +28,22 @@ export interface TestGateway {
   clientWith(key: string): OpenAI;
   /** Calls the API with the master key. */
   fetch(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<Response>;
-  json(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<any>; // biome-ignore lint/suspicious/noExplicitAny: tests look into answers
+  json(path: string, init?: RequestInit & { key?: string; json?: unknown }): Promise<Json>;
   stop(): Promise<void>;
 }
 
+const logger = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
 let runtimeInstalled = false;
+
+/** Sends the SDK's log lines to the tests' logger. */
+export function silenceRuntime(): void {
+  if (!runtimeInstalled) installRuntime(logger);
+  runtimeInstalled = true;
+}
 
 /** A whole gateway in this process, on real Temporal, Postgres (and Redis, where `configured`). */
 export async function startGateway(yaml: string, parts: Parts = 'embedded'): Promise<TestGateway> {
-  const logger = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
-  if (!runtimeInstalled) installRuntime(logger);
-  runtimeInstalled = true;
-
+  silenceRuntime();
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
   const configFile = join(dir, 'gateway.yaml');
   writeFileSync(configFile, yaml);
@@ -64,8 +71,8 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
     roles: { api: true, worker: true },
   });
   await gateway.app?.listen({ host: '127.0.0.1', port: 0 });
-  const { port } = gateway.app?.server.address() as AddressInfo;
-  const url = `http://127.0.0.1:${port}`;
+  const address = gateway.app?.server.address() as AddressInfo | undefined;
+  const url = `http://127.0.0.1:${address?.port}`;
   const clientWith = (apiKey: string) => new OpenAI({ apiKey, baseURL: `${url}/v1`, maxRetries: 0 });
   const call: TestGateway['fetch'] = (path, { key = MASTER_KEY, json, ...init } = {}) =>
     fetch(url + path, {
@@ -83,7 +90,7 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
     client: clientWith(MASTER_KEY),
     clientWith,
     fetch: call,
-    json: async (path, init) => (await call(path, init)).json(),
+    json: async (path, init) => (await call(path, init)).json() as Promise<Json>,
     stop: () => gateway.stop(),
   };
 }

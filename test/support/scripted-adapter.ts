@@ -51,7 +51,6 @@ export const answers = (words: readonly string[], { usage = true } = {}): Script
 
 /** Fails, after having said something if words are given. */
 export const fails = (error: Error, words: readonly string[] = []): Script =>
-  // biome-ignore lint/correctness/useYield: a failing call may say nothing
   async function* () {
     if (words.length > 0) yield { type: 'start', model: 'm-2026' };
     for (const word of words) yield delta(word);

@@ -6,7 +6,7 @@ import { Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { workflowBundle } from '../../workers/worker.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
-import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { eventually, silenceRuntime, startGateway, type TestGateway } from '../support/gateway.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 
 const HISTORIES = resolve(import.meta.dirname, '..', 'histories');
@@ -16,6 +16,8 @@ const record = process.env.HOLDFAST_RECORD_HISTORIES === '1';
 /** @param history A history, or its JSON. */
 const replay = (history: unknown, id: string) =>
   Worker.runReplayHistory({ workflowBundle: workflowBundle() }, history, id);
+
+beforeAll(silenceRuntime);
 
 describe('stored histories of earlier code', () => {
   const files = readdirSync(HISTORIES).filter((file) => file.endsWith('.json'));
