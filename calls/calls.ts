@@ -1,31 +1,22 @@
-import type { Logger } from 'pino';
 import { type AttemptKey, keyOf } from '../domain/attempt.ts';
-import type { ModelRequest, ModelResult } from '../domain/chat.ts';
+import type { ModelRequest } from '../domain/chat.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
-import type { NanoDollars } from '../domain/money.ts';
 import { decideRetry } from '../domain/retry.ts';
-import { epochOf, type ResponseMetadata, toMetadata } from '../domain/stream-item.ts';
+import { epochOf } from '../domain/stream-item.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
-import type { ProviderRegistry } from '../providers/registry.ts';
-import type { Attempt, Attempts, Outcome } from '../storage/postgres/attempts.ts';
-import type { Bodies } from '../storage/postgres/bodies.ts';
+import type { Attempt } from '../storage/postgres/attempts.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
-import type { StreamLog } from '../storage/streams/stream-log.ts';
+import { Answers, type AnswersDeps } from './answers.ts';
 import { CallFailed } from './call-failed.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
-import { type CallEnd, callProvider } from './provider-call.ts';
+import { callProvider } from './provider-call.ts';
 import { StreamWriter } from './stream-writer.ts';
 
-export interface CallsDeps {
-  readonly attempts: Attempts;
+export interface CallsDeps extends AnswersDeps {
   readonly reservations: Reservations;
-  readonly bodies: Bodies;
-  readonly providers: ProviderRegistry;
-  readonly streams: StreamLog;
   /** Identifies this process in claims. */
   readonly processId: string;
-  readonly logger: Logger;
 }
 
 /** Calls that were lost with their process do not count as the provider's failures, but their number is bounded. */
@@ -39,9 +30,11 @@ const MAX_LOST_CALLS = 5;
 export class Calls {
   private readonly inFlight = new Map<string, { readonly step: Promise<unknown>; readonly abort: AbortController }>();
   private readonly deps: CallsDeps;
+  private readonly answers: Answers;
 
   constructor(deps: CallsDeps) {
     this.deps = deps;
+    this.answers = new Answers(deps);
   }
 
   /** Provider calls this process is making right now. */
@@ -90,7 +83,7 @@ export class Calls {
   ): Promise<ModelCallResult | undefined> {
     const made = known ?? (await this.deps.attempts.ofTarget(call));
     const last = made.at(-1);
-    if (last?.state === 'succeeded') return this.replay(call, last);
+    if (last?.state === 'succeeded') return this.answers.replay(call, last);
     if (last?.state === 'claimed') {
       await this.awaitOutcome(last, signal);
       return undefined;
@@ -120,40 +113,12 @@ export class Calls {
     const { target, deadlineAt } = call;
     const end = await callProvider({ adapter, request, target, attempt: n, deadlineAt, signal, writer });
     const latencyMs = performance.now() - started;
-    if (end.state === 'succeeded') return this.succeed(call, key, end, latencyMs);
-    const { error, ...outcome } = end;
-    await this.journal(key, { ...outcome, latencyMs, error: error.info });
+    if (end.state === 'succeeded') return this.answers.deliver(call, key, end, latencyMs);
+    const { error, ...rest } = end;
+    const outcome = { ...rest, latencyMs, error: error.info };
+    await retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
     if (signal.aborted) throw new CallFailed(error);
     return this.fail(call, key, error, made, writer?.shown ?? 0);
-  }
-
-  private async succeed(
-    call: TargetCall,
-    key: AttemptKey,
-    end: Extract<CallEnd, { state: 'succeeded' }>,
-    latencyMs: number,
-  ): Promise<ModelCallResult> {
-    const result: ModelResult = { ...end.answer, usage: end.usage };
-    const response = this.deps.bodies.seal(result);
-    const { usage, costNanos } = end;
-    const finished = await this.journal(key, { state: 'succeeded', latencyMs, usage, costNanos, response });
-    // The claim was lost to another process, which owns the answer now.
-    if (!finished.accepted) throw new CallFailed(claimLost(), 0);
-    const metadata = this.metadata(call, latencyMs, finished.attempts, finished.costNanos);
-    await this.publish(call, key.n, result, metadata);
-    this.deps.logger.info(
-      {
-        run: call.requestId,
-        provider: call.target.provider,
-        model: call.target.model,
-        tokens: usage.inputTokens + usage.outputTokens,
-        latency_ms: Math.round(latencyMs),
-        cost_usd: metadata.cost_usd,
-        ...(call.fallbackFrom && { fallback_from: call.fallbackFrom }),
-      },
-      'Generated response',
-    );
-    return toCallResult(call, result, response.ref);
   }
 
   private async fail(
@@ -241,42 +206,6 @@ export class Calls {
     }
   }
 
-  private journal(key: AttemptKey, outcome: Outcome) {
-    return retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
-  }
-
-  /** Hands out an answer that is in the journal already: its activity's completion was lost. */
-  private async replay(call: TargetCall, attempt: Attempt): Promise<ModelCallResult> {
-    const result = await this.deps.bodies.get<ModelResult>(attempt.responseRef ?? '');
-    if (!result) throw new CallFailed(new HoldfastError('gateway_internal', 'The stored answer is missing.'));
-    const { attempts, costNanos } = await this.deps.attempts.totals(call.requestId);
-    const metadata = this.metadata(call, attempt.latencyMs ?? 0, attempts, costNanos);
-    await this.publish(call, attempt.n, result, metadata);
-    return toCallResult(call, result, attempt.responseRef ?? '');
-  }
-
-  private async publish(call: TargetCall, n: number, result: ModelResult, metadata: ResponseMetadata): Promise<void> {
-    try {
-      await this.deps.streams.append(call.requestId, epochOf(call, n), [{ type: 'completed', result, metadata }]);
-    } catch (error) {
-      // The log is a cache: the front door reads the journal when the log is silent.
-      this.deps.logger.warn({ err: error, run: call.requestId }, 'Stream log failed');
-    }
-  }
-
-  private metadata(call: TargetCall, latencyMs: number, attempts: number, costNanos: NanoDollars): ResponseMetadata {
-    const { provider } = call.target;
-    const region = this.deps.providers.get(provider)?.region;
-    return toMetadata({
-      provider,
-      region,
-      latencyMs,
-      costNanos,
-      attempts,
-      firstProvider: call.fallbackFrom ?? provider,
-    });
-  }
-
   private async request(call: TargetCall): Promise<ModelRequest> {
     const request = await this.deps.bodies.get<ModelRequest>(call.bodyRef);
     if (!request) throw new CallFailed(new HoldfastError('gateway_internal', 'The request’s body is missing.'));
@@ -295,13 +224,3 @@ export class Calls {
 
 /** A call the provider failed, as opposed to one that was lost with its process. */
 const isFailure = ({ error }: Attempt): boolean => error !== null && error.code !== 'gateway_unavailable';
-
-const claimLost = () => new HoldfastError('gateway_unavailable', 'The claim of the call was lost to another process.');
-
-const toCallResult = (call: TargetCall, result: ModelResult, responseRef: string): ModelCallResult => ({
-  provider: call.target.provider,
-  model: call.target.model,
-  finishReasons: result.choices.map((choice) => choice.native_finish_reason),
-  usage: result.usage,
-  responseRef,
-});

@@ -45,7 +45,7 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
       ? await streamed(options, options.writer, clock, accumulator)
       : await adapter.complete(options.request, callOf(options, clock.signal));
     clock.stop();
-    const usage = answer.usage ?? (await countUsage(options.request, answerText(answer)));
+    const usage = isReport(answer.usage) ? answer.usage : await countUsage(options.request, answerText(answer));
     return { state: 'succeeded', answer, usage, costNanos: priced(usage, target) };
   } catch (thrown) {
     clock.stop();
@@ -102,6 +102,9 @@ async function failedEnd(
     ? { state: 'unknown', error, usage: null, costNanos: target.maxCostNanos }
     : { state, error, usage: null, costNanos: 0 };
 }
+
+/** Some compatible servers report zeros for what they did not count. */
+const isReport = (usage: Usage | null): usage is Usage => usage !== null && usage.inputTokens + usage.outputTokens > 0;
 
 const priced = (usage: Usage, { price }: CallTarget): NanoDollars => (price ? costOf(usage, price) : 0);
 

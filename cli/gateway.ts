@@ -8,6 +8,7 @@ import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { Calls } from '../calls/calls.ts';
 import { Lease } from '../calls/lease.ts';
 import type { LoadedConfig } from '../config/load.ts';
+import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
 import { buildRoutingTable, createProviders } from '../providers/registry.ts';
 import { createCipher } from '../storage/cipher.ts';
@@ -16,7 +17,7 @@ import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
-import { connectDatabase } from '../storage/postgres/database.ts';
+import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { Requests } from '../storage/postgres/requests.ts';
@@ -37,6 +38,8 @@ export interface GatewayOptions {
   /** A `postgres://` URL or the socket directory of a local server. */
   readonly databaseUrl: string;
   readonly databasePool: number;
+  /** What to do with a schema older than this code; that of shared parts is left to `holdfast migrate`. */
+  readonly oldSchema: 'migrate' | 'refuse';
   /** undefined keeps streams and counters in this process. */
   readonly redisUrl: string | undefined;
   readonly temporalAddress: string;
@@ -73,6 +76,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const onError = (error: Error) => logger.warn({ err: error }, 'A connection was lost');
     const db = connectDatabase({ url: options.databaseUrl, maxConnections: options.databasePool, onError });
     closers.push(() => db.destroy());
+    await (options.oldSchema === 'migrate' ? migrate(db) : requireSchema(db));
     const { streams, counters } = await openSharedState(options.redisUrl, onError, closers);
     const temporal = await connectTemporal(options.temporalAddress, options.env, logger);
     closers.push(() => temporal.connection.close());
@@ -148,6 +152,12 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     await close();
     throw error;
   }
+}
+
+async function requireSchema(db: Sql): Promise<void> {
+  const pending = await pendingMigrations(db);
+  if (pending.length === 0) return;
+  throw new ConfigError(`The database lacks ${pending.join(', ')}. Run 'holdfast migrate' first.`);
 }
 
 async function openSharedState(

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander';
 import { ConfigError } from '../config/yaml-source.ts';
+import { HoldfastError } from '../domain/errors.ts';
 import type { KeyOptions } from './keys.ts';
 import { readVersion } from './version.ts';
 
@@ -47,7 +48,8 @@ program
 try {
   await program.parseAsync();
 } catch (error) {
-  // A mistake in the settings needs no stack trace; anything else does.
-  process.stderr.write(`${error instanceof ConfigError ? error.message : ((error as Error).stack ?? error)}\n`);
+  // A mistake in the settings or a part that is down needs no stack trace; anything else does.
+  const explained = error instanceof ConfigError || error instanceof HoldfastError;
+  process.stderr.write(`${explained ? error.message : ((error as Error).stack ?? error)}\n`);
   process.exit(1);
 }

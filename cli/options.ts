@@ -35,6 +35,7 @@ export function sharedOptions(
     roles,
     databaseUrl: required('DATABASE_URL', settings.databaseUrl, 'requests and money'),
     databasePool: settings.databasePool,
+    oldSchema: 'refuse',
     redisUrl: required('REDIS_URL', settings.redisUrl, 'streams and rate limits'),
     temporalAddress: required('TEMPORAL_ADDRESS', settings.temporalAddress, 'workflows'),
     taskQueue: settings.temporalTaskQueue,

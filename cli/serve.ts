@@ -1,3 +1,4 @@
+import { freePort } from '../embedded/ports.ts';
 import { installRuntime } from '../workers/runtime.ts';
 import { createGateway } from './gateway.ts';
 import { runUntilStopped } from './lifecycle.ts';
@@ -8,14 +9,15 @@ export async function serveApi(): Promise<never> {
   const environment = loadEnvironment();
   const { settings, logger } = environment;
   installRuntime(logger);
+  const port = await freePort(settings.host, settings.port, 'GATEWAY_PORT');
   const gateway = await createGateway(sharedOptions(environment, { api: true, worker: false }));
   try {
-    await gateway.app?.listen({ host: settings.host, port: settings.port });
+    await gateway.app?.listen({ host: settings.host, port });
   } catch (error) {
     await gateway.stop();
     throw error;
   }
-  logger.info(`The front door listens on ${settings.host}:${settings.port}`);
+  logger.info(`The front door listens on ${settings.host}:${port}`);
   return runUntilStopped(gateway, logger);
 }
 

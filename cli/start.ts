@@ -4,7 +4,6 @@ import { freePort } from '../embedded/ports.ts';
 import { startPostgres } from '../embedded/postgres.ts';
 import { startTemporal } from '../embedded/temporal.ts';
 import { findTemporalBinary } from '../embedded/temporal-binary.ts';
-import { connectDatabase, migrate } from '../storage/postgres/database.ts';
 import { installRuntime } from '../workers/runtime.ts';
 import { printBanner } from './banner.ts';
 import { createGateway } from './gateway.ts';
@@ -45,15 +44,13 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       settings.databaseUrl ? undefined : keep(startPostgres(dataDir)),
     ] as const);
 
-    const databaseUrl = settings.databaseUrl ?? postgres?.address ?? '';
-    const databasePool = postgres ? 1 : settings.databasePool;
-    await migrateOnce(databaseUrl, databasePool);
     const gateway = await createGateway({
       config,
       env,
       logger,
-      databaseUrl,
-      databasePool,
+      databaseUrl: settings.databaseUrl ?? postgres?.address ?? '',
+      databasePool: postgres ? 1 : settings.databasePool,
+      oldSchema: 'migrate',
       redisUrl: settings.redisUrl,
       temporalAddress: settings.temporalAddress ?? temporal?.address ?? '',
       taskQueue: settings.temporalTaskQueue,
@@ -72,7 +69,7 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       throw error;
     }
     printBanner({
-      url: `http://${settings.host.includes(':') ? `[${settings.host}]` : settings.host}:${port}`,
+      url: `http://${reachable(settings.host)}:${port}`,
       masterKey: settings.masterKey ?? secrets.masterKey,
       temporalUi: temporal?.uiUrl ?? settings.temporalUiUrl,
       providers: [...config.providers.keys()],
@@ -87,19 +84,16 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
   }
 }
 
+/** A host to call from this machine, where the gateway listens on every address. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
+  return host.includes(':') ? `[${host}]` : host;
+}
+
 /** Waits for all, so that a failure of one leaves no other half-started; then throws it. */
 async function settleAll<T extends readonly unknown[]>(tasks: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   const results = await Promise.allSettled(tasks);
   const failed = results.find((result) => result.status === 'rejected');
   if (failed) throw failed.reason;
   return results.map((result) => (result.status === 'fulfilled' ? result.value : undefined)) as never;
-}
-
-async function migrateOnce(url: string, maxConnections: number): Promise<void> {
-  const db = connectDatabase({ url, maxConnections, onError: () => {} });
-  try {
-    await migrate(db);
-  } finally {
-    await db.destroy();
-  }
 }

@@ -29,6 +29,12 @@ export const DYNAMIC_CONFIG = [
   'matching.enableFairness=true',
 ];
 
+/**
+ * Measured: half again as many requests a second as with a sync for every transaction. A killed process loses nothing;
+ * a power failure may lose the last moments, which is why production has a Temporal server of its own.
+ */
+const SQLITE_PRAGMAS = ['journal_mode=wal', 'synchronous=1'];
+
 const HOST = '127.0.0.1';
 const START_TIMEOUT_MS = 30_000;
 
@@ -47,7 +53,10 @@ export async function startTemporal(binary: string, dataDir: DataDir, ports: Tem
   const logFile = dataDir.file('temporal.log');
   const log = openSync(logFile, 'a', 0o600);
   const args = ['server', 'start-dev', '--ip', HOST, '--port', String(grpc), '--ui-port', String(ui)];
-  const settings = DYNAMIC_CONFIG.flatMap((setting) => ['--dynamic-config-value', setting]);
+  const settings = [
+    ...DYNAMIC_CONFIG.flatMap((setting) => ['--dynamic-config-value', setting]),
+    ...SQLITE_PRAGMAS.flatMap((pragma) => ['--sqlite-pragma', pragma]),
+  ];
   const child = spawn(binary, [...args, '--db-filename', database, '--log-level', 'error', ...settings], {
     stdio: ['ignore', log, log],
     // A Ctrl-C in a terminal reaches the whole process group; the gateway decides when Temporal stops.

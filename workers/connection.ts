@@ -2,6 +2,7 @@ import { loadClientConnectConfig } from '@temporalio/envconfig';
 import proto from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
 import type { Logger } from 'pino';
+import { ConfigError } from '../config/yaml-source.ts';
 import { SEARCH_ATTRIBUTES } from '../workflows/search-attributes.ts';
 
 export interface TemporalConnection {
@@ -26,10 +27,9 @@ export async function connectTemporal(
   );
   const config = loadClientConnectConfig({ disableFile: true, overrideEnvVars });
   const namespace = config.namespace ?? 'default';
-  const connection = await NativeConnection.connect({
-    ...config.connectionOptions,
-    address,
-    grpcCompression: { codec: 'none' },
+  const options = { ...config.connectionOptions, address, grpcCompression: { codec: 'none' } } as const;
+  const connection = await NativeConnection.connect(options).catch((error: Error) => {
+    throw new ConfigError(`Temporal cannot be reached at ${address} (TEMPORAL_ADDRESS): ${error.message}`);
   });
   return { connection, namespace, searchable: await ensureSearchAttributes(connection, namespace, logger) };
 }

@@ -30,5 +30,6 @@ export function installRuntime(logger: Logger): void {
 /** The fields that help to find a run; the SDK adds many more. */
 function describe(meta: LogMetadata = {}): object {
   const { workflowId, workflowType, activityType, attempt, error, event, from, to } = meta;
-  return { run: workflowId, workflow: workflowType, activity: activityType, attempt, err: error, event, from, to };
+  const failure = typeof error === 'string' ? { error } : { err: error };
+  return { run: workflowId, workflow: workflowType, activity: activityType, attempt, event, from, to, ...failure };
 }

@@ -19,6 +19,8 @@ export const openapi = fp<{ readonly version: string }>(
     });
     app.addHook('onRoute', (route) => {
       if (route.url.startsWith(DOCS)) route.config = { ...route.config, access: 'public' };
+      // Shown without a lock.
+      if (route.config?.access === 'public') route.schema = { ...route.schema, security: [] };
     });
     await app.register(swaggerUi, { routePrefix: DOCS, staticCSP: true });
     app.get('/openapi.json', { config: { access: 'public' }, schema: { hide: true } }, () => app.swagger());

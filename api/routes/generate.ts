@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { messageSchema } from '../../domain/chat.ts';
 import { awaitResult, setMetadataHeaders, startRun } from '../runs/serve.ts';
-import { requestMetadata, withoutNulls } from '../schemas/chat.ts';
+import { modelName, requestMetadata, withoutNulls } from '../schemas/chat.ts';
 import type { Routes } from './route.ts';
 
 const DEFAULT_MAX_TOKENS = 4_096;
@@ -10,7 +10,7 @@ const generateBody = z.strictObject({
   messages: z.array(messageSchema).min(1),
   /** A configured provider; by default the gateway's default one. */
   provider: z.string().optional(),
-  model: z.string().min(1).max(256).optional(),
+  model: modelName.optional(),
   max_tokens: z.int().min(1).default(DEFAULT_MAX_TOKENS),
   temperature: z.number().min(0).max(2).optional(),
   top_p: z.number().min(0).max(1).optional(),

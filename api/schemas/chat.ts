@@ -1,12 +1,19 @@
 import { z } from 'zod';
 import { modelRequestSchema } from '../../domain/chat.ts';
 
+const MAX_METADATA_CHARACTERS = 16_384;
+
 /** Attribution and notes; kept with the ledger row. */
-export const requestMetadata = z.record(z.string().max(64), z.unknown());
+export const requestMetadata = z
+  .record(z.string().max(64), z.unknown())
+  .refine((metadata) => JSON.stringify(metadata).length <= MAX_METADATA_CHARACTERS, 'must be at most 16 KB of JSON');
+
+/** Search attributes of runs hold at most 255 characters. */
+export const modelName = z.string().min(1).max(200);
 
 export const chatCompletionBody = modelRequestSchema.extend({
   /** An alias, `provider/model`, or a model of the catalogue; by default the key's default model. */
-  model: z.string().min(1).max(256).optional(),
+  model: modelName.optional(),
   stream: z.boolean().optional(),
   stream_options: z.looseObject({ include_usage: z.boolean().optional() }).optional(),
   metadata: requestMetadata.optional(),

@@ -30,6 +30,8 @@ export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseO
   const pool = new pg.Pool({
     ...(url.startsWith('/') ? { host: url, user: 'postgres', database: 'postgres' } : { connectionString: url }),
     max: maxConnections,
+    // Never down to none: the embedded database takes a new connection only once it noticed that the old one closed.
+    min: 1,
     connectionTimeoutMillis: CONNECTION_TIMEOUT_MS,
     query_timeout: STATEMENT_TIMEOUT_MS,
     application_name: 'holdfast',
@@ -48,11 +50,19 @@ const guarded = (client: pg.PoolClient): PostgresPoolClient => ({
 
 /** Brings the schema up to date; safe to run from several processes at once. Returns the migrations it applied. */
 export async function migrate(db: Sql): Promise<readonly string[]> {
-  const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } });
-  const { error, results = [] } = await migrator.migrateToLatest();
+  const { error, results = [] } = await migratorOf(db).migrateToLatest();
   if (error) throw error;
   return results.map((result) => result.migrationName);
 }
+
+/** Migrations that this code needs and the database does not have yet. */
+export async function pendingMigrations(db: Sql): Promise<readonly string[]> {
+  const known = await migratorOf(db).getMigrations();
+  return known.filter(({ executedAt }) => executedAt === undefined).map(({ name }) => name);
+}
+
+const migratorOf = (db: Sql): Migrator =>
+  new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } });
 
 /** Rejects when the database cannot be reached. */
 export async function pingDatabase(db: Sql): Promise<void> {

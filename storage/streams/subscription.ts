@@ -10,7 +10,8 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
   constructor(signal: AbortSignal, onClose: () => void) {
     this.signal = signal;
     this.onClose = onClose;
-    if (signal.aborted) this.cancel();
+    // Not at once: `onClose` may use what the subscription is being assigned to.
+    if (signal.aborted) queueMicrotask(this.cancel);
     else signal.addEventListener('abort', this.cancel, { once: true });
   }
 

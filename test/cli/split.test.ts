@@ -3,8 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { sql } from 'kysely';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
+import { connectDatabase } from '../../storage/postgres/database.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually } from '../support/gateway.ts';
 import { freePort, HoldfastProcess } from '../support/process.ts';
@@ -88,6 +90,15 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     for (const started of processes) await started.kill('SIGKILL');
     await upstream.stop();
     rmSync(dir, { recursive: true, force: true });
+  });
+
+  it('refuse a database that was not migrated, and say what to run', async () => {
+    const admin = connectDatabase({ url: env.DATABASE_URL ?? '', maxConnections: 1, onError: () => {} });
+    await sql`CREATE DATABASE unmigrated`.execute(admin);
+    await admin.destroy();
+    const worker = run(['worker'], { DATABASE_URL: (env.DATABASE_URL ?? '').replace(/postgres$/, 'unmigrated') });
+    expect(await worker.ended).toBe(1);
+    expect(worker.stderr).toBe("The database lacks 0001-foundation. Run 'holdfast migrate' first.\n");
   });
 
   it('serve the official client, streaming and not', async () => {

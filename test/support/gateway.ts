@@ -8,7 +8,6 @@ import { inject } from 'vitest';
 import { createGateway, type Gateway } from '../../cli/gateway.ts';
 import { loadConfig } from '../../config/load.ts';
 import { loadSettings } from '../../config/settings.ts';
-import { connectDatabase, migrate } from '../../storage/postgres/database.ts';
 import { installRuntime } from '../../workers/runtime.ts';
 import { ENCRYPTION_KEY } from './databases.ts';
 
@@ -52,17 +51,13 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
   rmSync(dir, { recursive: true });
 
   const real = parts === 'configured' ? inject('postgres') : null;
-  const databaseUrl = real ?? inject('embeddedPostgres');
-  const databasePool = real ? 10 : 1;
-  const db = connectDatabase({ url: databaseUrl, maxConnections: databasePool, onError: () => {} });
-  await migrate(db);
-  await db.destroy();
   const gateway = await createGateway({
     config,
     env,
     logger,
-    databaseUrl,
-    databasePool,
+    databaseUrl: real ?? inject('embeddedPostgres'),
+    databasePool: real ? 10 : 1,
+    oldSchema: 'migrate',
     redisUrl: parts === 'configured' ? (inject('redis') ?? undefined) : undefined,
     temporalAddress: inject('temporal'),
     taskQueue: `test-${crypto.randomUUID()}`,
