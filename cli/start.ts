@@ -72,7 +72,7 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       url: `http://${reachable(settings.host)}:${port}`,
       masterKey: settings.masterKey ?? secrets.masterKey,
       temporalUi: temporal?.uiUrl ?? settings.temporalUiUrl,
-      providers: [...config.providers.keys()],
+      config,
     });
     const childEnded = new Promise<never>((_, reject) => {
       for (const server of servers) server.onExit((reason) => reject(new Error(reason)));

@@ -51,7 +51,6 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const deadlineAt = now + gateway.server.request_deadline * 1000;
 
   const attribution = {
-    keyId: caller.keyId,
     team: caller.team ?? attribute(incoming.metadata.team),
     project: caller.project ?? attribute(incoming.metadata.project),
     user: caller.user ?? attribute(incoming.metadata.user),
@@ -60,7 +59,8 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     id,
     runId: id,
     requestId,
-    caller: attribution,
+    caller,
+    attribution,
     surface: incoming.surface,
     modelRequested,
     prompt: preview(request, gateway.logging.prompt_preview),

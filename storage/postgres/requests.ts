@@ -21,7 +21,10 @@ export interface NewRequest {
   readonly id: string;
   readonly runId: string;
   readonly requestId: string;
+  /** Who authenticated: whose request it is. */
   readonly caller: Caller;
+  /** For whom it is counted; where the caller's key does not say, the caller may. */
+  readonly attribution: Omit<Caller, 'keyId'>;
   readonly surface: string;
   readonly modelRequested: string;
   readonly prompt: string;
@@ -61,7 +64,7 @@ export class Requests {
 
   /** Commits a request and its body. Throws `caller_conflict` when the owner already used the request id. */
   async insert(request: NewRequest): Promise<void> {
-    const { caller, body } = request;
+    const { caller, attribution, body } = request;
     try {
       await sql`
         WITH body AS (
@@ -71,8 +74,8 @@ export class Requests {
           (id, run_id, request_id, owner, virtual_key_id, team, project, user_id, surface, prompt, body_ref,
            model_requested, parameters, state)
         VALUES
-          (${request.id}, ${request.runId}, ${request.requestId}, ${ownerOf(caller)}, ${caller.keyId}, ${caller.team},
-           ${caller.project}, ${caller.user}, ${request.surface}, ${request.prompt}, ${body.ref},
+          (${request.id}, ${request.runId}, ${request.requestId}, ${ownerOf(caller)}, ${caller.keyId}, ${attribution.team},
+           ${attribution.project}, ${attribution.user}, ${request.surface}, ${request.prompt}, ${body.ref},
            ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, 'queued')`.execute(this.db);
     } catch (error) {
       if (!isUniqueViolation(error, 'llm_requests_owner_request_id_key')) throw error;

@@ -28,9 +28,10 @@ const makeKey = async (settings: Record<string, unknown> = {}) => {
   expect(response.status).toBe(201);
   return (await response.json()) as { id: string; key: string };
 };
-const ask = (key: string, body: Record<string, unknown> = {}) =>
+const ask = (key: string, body: Record<string, unknown> = {}, headers: Record<string, string> = {}) =>
   gateway.fetch('/v1/chat/completions', {
     key,
+    headers,
     json: { model: 'gpt-5-mini', max_tokens: 100, messages: [{ role: 'user', content: 'hi' }], ...body },
   });
 const spend = async (id: string) => {
@@ -132,6 +133,21 @@ describe('a virtual key', () => {
     expect((await gateway.fetch(`/v1/chat/completions/${made.id}`, { key: stranger.key })).status).toBe(404);
     expect(await gateway.json('/logs', { key: stranger.key })).toMatchObject({ data: [] });
     expect(await gateway.json(`/metrics/usage?team=${team}`, { key: stranger.key })).toEqual({ data: [] });
+  });
+
+  it('may say for which team a request counts; it stays its own', async () => {
+    upstream.reply = () => ({ body: openaiCompletion('hi') });
+    const team = crypto.randomUUID();
+    const [member, teamless] = await Promise.all([makeKey({ team }), makeKey()]);
+    const requestId = crypto.randomUUID();
+    const headers = { 'x-request-id': requestId };
+    const made = await ask(teamless.key, { metadata: { team } }, headers);
+    expect(made.status).toBe(200);
+    const { id } = (await made.json()) as { id: string };
+    expect(await gateway.json(`/logs/${id}`)).toMatchObject({ team });
+    expect((await gateway.fetch(`/v1/chat/completions/${requestId}`, { key: teamless.key })).status).toBe(200);
+    expect((await gateway.fetch(`/logs/${id}`, { key: member.key })).status).toBe(404);
+    expect((await ask(member.key, {}, headers)).status).toBe(200);
   });
 });
 

@@ -54,6 +54,7 @@ export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}
     runId: id,
     requestId: id,
     caller: MASTER,
+    attribution: overrides.caller ?? MASTER,
     surface: 'chat.completions',
     modelRequested: 'm',
     prompt: '',
