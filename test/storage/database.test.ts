@@ -1,6 +1,9 @@
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { join } from 'node:path';
 import { sql } from 'kysely';
 import { describe, expect, inject, it } from 'vitest';
 import { connectDatabase, migrate, pingDatabase } from '../../storage/postgres/database.ts';
+import { migrations } from '../../storage/postgres/migrations/index.ts';
 
 const open = (url: string) => connectDatabase({ url, maxConnections: 4, onError: () => {} });
 
@@ -12,6 +15,32 @@ describe('a database that cannot be reached', () => {
   });
 });
 
+it('a database that resets the first connections is tried again', async () => {
+  let refused = 0;
+  const door = createServer((socket) => {
+    socket.on('error', () => {});
+    if (refused < 3) {
+      refused += 1;
+      socket.resetAndDestroy();
+      return;
+    }
+    const server = connect(join(inject('embeddedPostgres'), '.s.PGSQL.5432'));
+    server.on('error', () => socket.destroy());
+    socket.pipe(server).pipe(socket);
+  });
+  await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+  const { port } = door.address() as AddressInfo;
+  const db = connectDatabase({
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    maxConnections: 1,
+    onError() {},
+  });
+  await pingDatabase(db);
+  expect(refused).toBe(3);
+  await db.destroy();
+  door.close();
+});
+
 describe.skipIf(inject('postgres') === null)('migrations', () => {
   it('run once when several processes start together', async () => {
     const admin = open(inject('postgres') ?? '');
@@ -19,7 +48,7 @@ describe.skipIf(inject('postgres') === null)('migrations', () => {
     const url = (inject('postgres') ?? '').replace(/postgres$/, 'migrations_at_once');
     const processes = Array.from({ length: 4 }, () => open(url));
     const applied = await Promise.all(processes.map((db) => migrate(db)));
-    expect(applied.flat()).toEqual(['0001-foundation']);
+    expect(applied.flat()).toEqual(Object.keys(migrations));
     await Promise.all(processes.map((db) => db.destroy()));
     await admin.destroy();
   });
