@@ -5,6 +5,7 @@ import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
+import type { Policies } from '../storage/postgres/policies.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
@@ -22,6 +23,7 @@ export interface ApiDeps {
   readonly bodies: Bodies;
   readonly ledger: Ledger;
   readonly virtualKeys: VirtualKeys;
+  readonly policies: Policies;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

@@ -19,6 +19,7 @@ import { Attempts } from '../storage/postgres/attempts.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
+import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
@@ -124,6 +125,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           bodies,
           ledger: new Ledger(db),
           virtualKeys: new VirtualKeys(db),
+          policies: new Policies(db),
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),

@@ -93,7 +93,7 @@ function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResu
   });
 }
 
-function settle(call: ModelCall, ended: Ended): Promise<void> {
+function settle(call: ModelCall, ended: Ended): Promise<readonly string[]> {
   const { requestId, admission } = call;
   const usage = 'result' in ended ? ended.result.usage : undefined;
   const used = usage ? usage.inputTokens + usage.outputTokens : admission.estimatedTokens;
@@ -101,7 +101,7 @@ function settle(call: ModelCall, ended: Ended): Promise<void> {
   return CancellationScope.nonCancellable(() =>
     quota.settle({
       requestId,
-      keyId: admission.keyId,
+      limits: admission.limits,
       tokenDifference: used - admission.estimatedTokens,
       ...('error' in ended
         ? { state: cancelled ? ('cancelled' as const) : ('failed' as const), error: ended.error }

@@ -111,3 +111,6 @@ export function isUniqueViolation(error: unknown, constraint?: string): boolean 
   const { code, constraint: violated } = (error ?? {}) as { code?: string; constraint?: string };
   return code === '23505' && (constraint === undefined || violated === constraint);
 }
+
+/** Whether `error` is a reference to a row that is not there, or to one that is still needed. */
+export const isForeignKeyViolation = (error: unknown): boolean => (error as { code?: string } | null)?.code === '23503';
