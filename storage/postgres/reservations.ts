@@ -54,9 +54,11 @@ export class Reservations {
   private async tryReserve({ requestId, nanos, priceVersion }: NewReservation): Promise<Verdict> {
     try {
       const { rows } = await sql<Verdict>`
-        WITH existing AS (
+        WITH open AS (${openRequest(requestId)}
+        ), existing AS (
           SELECT 1 FROM reservations WHERE request_id = ${requestId} LIMIT 1
-        ), wanted AS (${countersOf(requestId)}
+        ), wanted AS (
+          SELECT w.* FROM (${countersOf(requestId)}) w WHERE EXISTS (SELECT 1 FROM open)
         ), locked AS (
           SELECT c.*, w.hard_limit FROM spend_counters c JOIN wanted w
             ON (c.scope_type, c.scope_id, c.period, c.period_start) = (w.scope_type, w.scope_id, w.period, w.period_start)
@@ -95,13 +97,14 @@ export class Reservations {
    */
   async cover(requestId: string, nanos: NanoDollars): Promise<ReserveResult> {
     const { rows } = await sql<Verdict>`
-      WITH booked AS (
+      WITH open AS (${openRequest(requestId)}
+      ), booked AS (
         SELECT coalesce(sum(CASE WHEN state = 'claimed' THEN max_cost_nanos ELSE cost_nanos END), 0)::bigint AS nanos
         FROM attempts WHERE request_id = ${requestId}
       ), missing AS (
         SELECT r.*, booked.nanos + ${nanos}::bigint - r.reserved_nanos AS nanos
-        FROM reservations r, booked
-        WHERE r.request_id = ${requestId} AND r.settled_at IS NULL
+        FROM reservations r JOIN open ON open.id = r.request_id, booked
+        WHERE r.settled_at IS NULL
           AND booked.nanos + ${nanos}::bigint > r.reserved_nanos
       ), locked AS (
         SELECT c.*, m.nanos FROM spend_counters c JOIN missing m
@@ -128,6 +131,13 @@ export class Reservations {
     return verdict.done ? { reserved: true } : refusal(verdict);
   }
 }
+
+/**
+ * The request, unless it is settled. Updated and not only locked, so that a settlement that waits meanwhile notices that
+ * what it saw is out of date: otherwise it would leave behind what is reserved here.
+ */
+const openRequest = (requestId: string) => sql`
+  UPDATE llm_requests SET state = 'running' WHERE id = ${requestId} AND completed_at IS NULL RETURNING id`;
 
 const refusal = ({ scope_type, period }: Verdict): ReserveResult => ({
   reserved: false,

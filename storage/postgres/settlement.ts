@@ -27,7 +27,7 @@ export async function settle(db: Sql, ending: Ending): Promise<readonly string[]
 }
 
 interface Settled {
-  /** A claim was made between the statement's snapshot and its lock, and its attempt was not seen: nothing was done. */
+  /** A claim or reservation came between the statement's snapshot and its lock and was not seen: nothing was done. */
   readonly stale: boolean;
   readonly alerts: readonly string[];
 }

@@ -221,4 +221,16 @@ onRealPostgres('money under concurrency', (database) => {
       expect(await spend(db, key)).toEqual({ spent: 0, reserved: 3_000 });
     }
   });
+
+  it('is not left reserved when a settlement comes at the same moment', async () => {
+    const { db } = database;
+    for (let round = 0; round < 40; round += 1) {
+      const key = await makeKey(db, 10_000);
+      const id = await requestOf(db, key);
+      if (round % 2 === 1) await reserve(db, id, 1_000);
+      const late = round % 2 === 1 ? new Reservations(db).cover(id, 3_000) : reserve(db, id, 3_000);
+      await Promise.all([late, settle(db, { requestId: id, state: 'cancelled' })]);
+      expect(await spend(db, key)).toEqual({ spent: 0, reserved: 0 });
+    }
+  });
 });
