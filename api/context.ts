@@ -1,12 +1,15 @@
+import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
+import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
+import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import type { TemporalRuns } from './runs/temporal-runs.ts';
@@ -16,6 +19,10 @@ export interface ApiDeps {
   readonly logger: Logger;
   readonly config: LoadedConfig;
   readonly masterKey: string;
+  /** 32 bytes in hex. */
+  readonly encryptionKey: string;
+  /** Makes the front door speak TLS. */
+  readonly tls: TlsOptions | undefined;
   readonly routing: RoutingTable;
   readonly providers: ProviderRegistry;
   readonly db: Sql;
@@ -24,6 +31,8 @@ export interface ApiDeps {
   readonly ledger: Ledger;
   readonly virtualKeys: VirtualKeys;
   readonly policies: Policies;
+  readonly tenants: Tenants;
+  readonly auditLog: AuditLog;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

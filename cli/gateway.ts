@@ -16,6 +16,7 @@ import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
+import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
@@ -23,6 +24,7 @@ import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
+import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
@@ -30,6 +32,7 @@ import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
+import { loadTls } from './tls.ts';
 import { readVersion } from './version.ts';
 
 export interface GatewayOptions {
@@ -118,6 +121,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           logger,
           config,
           masterKey: options.masterKey,
+          encryptionKey: options.encryptionKey,
+          tls: config.gateway.server.tls && loadTls(config.gateway.server.tls),
           routing: buildRoutingTable(config.gateway, config.catalogue, providers),
           providers,
           db,
@@ -126,6 +131,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           ledger: new Ledger(db),
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
+          tenants: new Tenants(db),
+          auditLog: new AuditLog(db),
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),

@@ -154,6 +154,9 @@ describe('the API’s description', () => {
     expect(openapi).toBe('3.1.0');
     expect(Object.keys(paths).sort()).toEqual([
       '/',
+      '/api/v1/audit-log',
+      '/auth/login',
+      '/auth/me',
       '/config/virtual-keys',
       '/config/virtual-keys/{id}',
       '/health',
