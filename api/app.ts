@@ -9,6 +9,7 @@ import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
 import { auditLog } from './routes/audit-log.ts';
 import { authentication } from './routes/auth.ts';
+import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
@@ -16,6 +17,7 @@ import { logs } from './routes/logs.ts';
 import { models } from './routes/models.ts';
 import { providers } from './routes/providers.ts';
 import { root } from './routes/root.ts';
+import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
 
@@ -46,7 +48,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, logs, usage];
-  const administering = [virtualKeys, auditLog];
+  const administering = [virtualKeys, tenants, budgets, auditLog];
   for (const routes of [...serving, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

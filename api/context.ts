@@ -5,6 +5,7 @@ import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
+import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
@@ -33,6 +34,7 @@ export interface ApiDeps {
   readonly policies: Policies;
   readonly tenants: Tenants;
   readonly auditLog: AuditLog;
+  readonly budgets: Budgets;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

@@ -1,3 +1,4 @@
+import { Client } from '@temporalio/client';
 import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import { Redis } from 'ioredis';
@@ -18,6 +19,7 @@ import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
+import { Budgets } from '../storage/postgres/budgets.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Policies } from '../storage/postgres/policies.ts';
@@ -30,6 +32,8 @@ import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
+import { presenceOf } from '../workers/presence.ts';
+import { ensureSchedules } from '../workers/schedules.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
 import { loadTls } from './tls.ts';
@@ -104,15 +108,30 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       const lease = new Lease(new Processes(db), processId, logger);
       await lease.start();
       closers.push(() => lease.stop());
+      const client = new Client(temporal);
       const instance = await createInteractiveWorker({
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
-        activities: createActivities({ db, reservations, counters, streams, calls, logger }),
+        activities: createActivities({
+          db,
+          reservations,
+          counters,
+          streams,
+          calls,
+          budgetWebhook: config.gateway.budgets.webhook,
+          presenceOf: (runId) => presenceOf(client, runId),
+          logger,
+        }),
         workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
       });
       worker = { instance, running: instance.run() };
+      await ensureSchedules({
+        client,
+        taskQueue: options.taskQueue,
+        sweepIntervalSeconds: config.gateway.budgets.sweep_interval,
+      });
     }
 
     let ready = true;
@@ -133,6 +152,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           policies: new Policies(db),
           tenants: new Tenants(db),
           auditLog: new AuditLog(db),
+          budgets: new Budgets(db),
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),

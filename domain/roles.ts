@@ -26,8 +26,9 @@ const ROLE_PERMISSIONS: Readonly<Record<Role, readonly Permission[]>> = {
   viewer: ['ledger:read'],
 };
 
-/** What reaches beyond a team. Nobody who belongs to one has these, an admin of a team neither. */
+/** What reaches beyond a team, or limits it. Nobody who belongs to one has these, an admin of a team neither. */
 const GATEWAY_WIDE: ReadonlySet<Permission> = new Set([
+  'budgets:manage',
   'tenants:manage',
   'providers:manage',
   'settings:manage',

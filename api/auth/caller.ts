@@ -1,4 +1,5 @@
 import { PERMISSIONS, type Permission, permissionsOf, type Role, toRoles } from '../../domain/roles.ts';
+import { type Scope, scopesOf } from '../../domain/scope.ts';
 import type { VirtualKey } from '../../storage/postgres/virtual-keys.ts';
 
 /** `user`: a person by a token of an identity provider. `client`: a service by its certificate. */
@@ -63,3 +64,7 @@ export function namedCaller(kind: 'user' | 'client', name: string, identity: Ide
  */
 export const visibleTo = ({ kind, team, roles, owner }: AuthenticatedCaller): string | undefined =>
   kind === 'master' || (team === null && roles.includes('admin')) ? undefined : owner;
+
+/** Whose budgets a caller may see: undefined for everybody's, else its own and its team's. */
+export const visibleScopes = (caller: AuthenticatedCaller): readonly Scope[] | undefined =>
+  visibleTo(caller) === undefined ? undefined : scopesOf({ ...caller, organisation: null });

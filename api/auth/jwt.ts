@@ -95,9 +95,8 @@ function keysOf({ issuer, jwks_url }: JwtIssuer, logger: Logger): JWTVerifyGetKe
       if (OF_THE_TOKEN.some((kind) => error instanceof kind)) throw error;
       logger.warn({ err: error, issuer }, 'The public keys of a token issuer cannot be read');
       const last = remote.jwks();
-      if (last?.keys.some(({ kid }) => kid !== undefined && kid === header.kid)) {
-        return createLocalJWKSet(last)(header, token);
-      }
+      const key = last && (await createLocalJWKSet(last)(header, token).catch(() => undefined));
+      if (key) return key;
       throw new HoldfastError('gateway_unavailable', 'The issuer of the token cannot be asked for its keys.', {
         retryAfterMs: RETRY_AFTER_MS,
         cause: error,

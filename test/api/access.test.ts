@@ -8,7 +8,6 @@ import type { AuditLog } from '../../storage/postgres/audit-log.ts';
 import type { VirtualKey } from '../../storage/postgres/virtual-keys.ts';
 import { KEY_SETTINGS } from '../support/databases.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
-import { openPostgres } from '../support/postgres.ts';
 
 /** All that anybody may call. Who adds to it opens a door. */
 const PUBLIC = [
@@ -157,6 +156,28 @@ describe('a caller of a team', () => {
     for (const path of paths.slice(0, 2)) expect(await statusOf(path, admin.key)).toBe(200);
   });
 
+  it('reads its own and its team’s budgets, and changes none', async () => {
+    const [team, other] = [unique(), unique()];
+    const [mate, lead] = await Promise.all([makeKey({ team, costCap: 5 }), makeKey({ team, roles: ['admin'] })]);
+    const outsider = await makeKey({ team: other, roles: ['admin'] });
+    const scope = { type: 'team', id: team };
+    const { id } = await gateway.json('/api/v1/budgets', { json: { scope, limit_usd: 100 } });
+    const scopesSeen = async (key: string, query = '') =>
+      (await gateway.json(`/api/v1/budgets${query}`, { key })).data.map((budget: { scope: object }) => budget.scope);
+    expect(await scopesSeen(mate.key)).toEqual([{ type: 'key', id: mate.id }, scope]);
+    expect(await scopesSeen(lead.key)).toEqual([scope]);
+    expect(await scopesSeen(outsider.key, `?scope_type=team&scope_id=${team}`)).toEqual([]);
+    const path = `/api/v1/budgets/${id}`;
+    expect(await statusOf(path, mate.key)).toBe(200);
+    expect(await statusOf(path, outsider.key)).toBe(404);
+    for (const { key } of [lead, outsider]) {
+      expect(await statusOf(path, key, { method: 'PATCH', json: { limit_usd: 1_000 } })).toBe(403);
+      for (const table of ['teams', 'users', 'projects', 'organisations']) {
+        expect(await statusOf(`/api/v1/${table}`, key)).toBe(403);
+      }
+    }
+  });
+
   it('administers the keys of its team only', async () => {
     const [team, other] = [unique(), unique()];
     const lead = await makeKey({ team, roles: ['admin'] });
@@ -204,12 +225,7 @@ describe('a caller of a team', () => {
     const user = `u-${unique()}`;
     const { key } = await makeKey({ user });
     expect(await statusOf('/auth/me', key)).toBe(200);
-    const db = openPostgres();
-    try {
-      await db.updateTable('users').set({ is_active: false }).where('id', '=', user).execute();
-    } finally {
-      await db.destroy();
-    }
+    await gateway.fetch(`/api/v1/users/${user}`, { method: 'PATCH', json: { is_active: false } });
     await eventually(async () => (await statusOf('/auth/me', key)) === 401);
   });
 });

@@ -51,6 +51,18 @@ describe('the audit log', () => {
     expect(await trail('target=vk-none')).toEqual([]);
   });
 
+  it('has the changes of tenants and budgets too', async () => {
+    const { id } = await gateway.json('/api/v1/teams', { json: { name: 'Core' } });
+    const scope = { type: 'team', id };
+    const budget = await gateway.json('/api/v1/budgets', { json: { scope, limit_usd: 100 } });
+    await gateway.fetch(`/api/v1/budgets/${budget.id}`, { method: 'PATCH', json: { limit_usd: 50 } });
+    expect(await trail(`target=${id}`)).toMatchObject([{ action: 'team.create', changes: { name: 'Core' } }]);
+    expect(await trail(`target=${budget.id}`)).toMatchObject([
+      { action: 'budget.update', changes: { limit_usd: 50 } },
+      { action: 'budget.create', target_type: 'budget', changes: { scope, limit_usd: 100 } },
+    ]);
+  });
+
   it('is filtered and paged through', async () => {
     const { id, key } = await gateway.json('/config/virtual-keys', { json: { name: 'a', roles: ['admin'] } });
     const since = new Date().toISOString();

@@ -27,7 +27,6 @@ describe('a role', () => {
   it('reaches no further than the team of who has it', () => {
     expect(allowed('admin', 'alpha')).toEqual([
       'approvals:decide',
-      'budgets:manage',
       'keys:manage',
       'ledger:read',
       'models:call',
