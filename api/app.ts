@@ -1,10 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import Fastify, { type FastifyInstance, LogController } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import { createAuthenticator } from './auth/authenticator.ts';
 import type { ApiDeps } from './context.ts';
+import { audit } from './plugins/audit.ts';
 import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
+import { auditLog } from './routes/audit-log.ts';
+import { authentication } from './routes/auth.ts';
 import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { generate } from './routes/generate.ts';
@@ -28,17 +32,23 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
     requestTimeout: 0,
     forceCloseConnections: 'idle',
     routerOptions: { ignoreTrailingSlash: true },
+    // Without it Fastify listens to plain HTTP.
+    https: deps.tls ?? null,
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
   app.removeContentTypeParser('text/plain');
 
   await app.register(errors);
-  await app.register(auth, { masterKey: deps.masterKey, virtualKeys: deps.virtualKeys });
+  const authenticator = createAuthenticator({ ...deps, config: deps.config.gateway.auth });
+  // Before `auth`, which refuses routes that do not say who may call them: the pages of another's plugin cannot.
   await app.register(openapi, { version: deps.version });
+  await app.register(auth, { authenticator });
+  await app.register(audit, { auditLog: deps.auditLog });
 
+  await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, logs, usage];
-  const administering = [virtualKeys, tenants, budgets];
+  const administering = [virtualKeys, tenants, budgets, auditLog];
   for (const routes of [...serving, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

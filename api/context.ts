@@ -1,7 +1,9 @@
+import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
+import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { Sql } from '../storage/postgres/database.ts';
@@ -18,6 +20,10 @@ export interface ApiDeps {
   readonly logger: Logger;
   readonly config: LoadedConfig;
   readonly masterKey: string;
+  /** 32 bytes in hex. */
+  readonly encryptionKey: string;
+  /** Makes the front door speak TLS. */
+  readonly tls: TlsOptions | undefined;
   readonly routing: RoutingTable;
   readonly providers: ProviderRegistry;
   readonly db: Sql;
@@ -27,6 +33,7 @@ export interface ApiDeps {
   readonly virtualKeys: VirtualKeys;
   readonly policies: Policies;
   readonly tenants: Tenants;
+  readonly auditLog: AuditLog;
   readonly budgets: Budgets;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;

@@ -1,5 +1,6 @@
 import type { Server } from 'node:http';
 import type { Socket } from 'node:net';
+import { Server as TlsServer } from 'node:tls';
 import type { FastifyInstance } from 'fastify';
 
 const SWEEP_MS = 50;
@@ -26,7 +27,8 @@ export function prepareDrain(app: FastifyInstance, graceMs: number): () => Promi
 /** The connections that have no request under way, kept up to date. */
 function trackQuietConnections(server: Server): ReadonlySet<Socket> {
   const quiet = new Set<Socket>();
-  server.on('connection', (socket) => {
+  // With TLS a request's socket is not the one that connected.
+  server.on(server instanceof TlsServer ? 'secureConnection' : 'connection', (socket: Socket) => {
     quiet.add(socket);
     socket.once('close', () => quiet.delete(socket));
   });

@@ -17,6 +17,7 @@ import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
+import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { Budgets } from '../storage/postgres/budgets.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
@@ -35,6 +36,7 @@ import { presenceOf } from '../workers/presence.ts';
 import { ensureSchedules } from '../workers/schedules.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
+import { loadTls } from './tls.ts';
 import { readVersion } from './version.ts';
 
 export interface GatewayOptions {
@@ -138,6 +140,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           logger,
           config,
           masterKey: options.masterKey,
+          encryptionKey: options.encryptionKey,
+          tls: config.gateway.server.tls && loadTls(config.gateway.server.tls),
           routing: buildRoutingTable(config.gateway, config.catalogue, providers),
           providers,
           db,
@@ -147,6 +151,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
           tenants: new Tenants(db),
+          auditLog: new AuditLog(db),
           budgets: new Budgets(db),
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),

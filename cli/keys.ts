@@ -12,14 +12,16 @@ export interface KeyOptions {
   readonly costCap?: string;
   readonly defaultModel?: string;
   readonly models?: string;
+  readonly roles?: string;
   readonly expires?: string;
   readonly url?: string;
 }
 
 /** `holdfast keys create`: makes a virtual key at the running gateway and prints it. */
 export async function createKey(options: KeyOptions): Promise<void> {
-  const { settings } = loadEnvironment();
-  const url = options.url ?? `http://${settings.host}:${settings.port}`;
+  const { settings, config } = loadEnvironment();
+  const scheme = config.gateway.server.tls ? 'https' : 'http';
+  const url = options.url ?? `${scheme}://${settings.host}:${settings.port}`;
   const masterKey = settings.masterKey ?? readSecrets(settings.dataDir)?.masterKey;
   if (!masterKey)
     throw new ConfigError('No master key: set GATEWAY_MASTER_KEY, or run where the gateway’s data directory is.');
@@ -35,6 +37,7 @@ export async function createKey(options: KeyOptions): Promise<void> {
     costCap: toNumber('--cost-cap', options.costCap),
     defaultModel: options.defaultModel,
     allowedModels: options.models?.split(','),
+    roles: options.roles?.split(','),
     expiresAt: toInstant('--expires', options.expires),
   };
   const response = await fetch(`${url}/config/virtual-keys`, {

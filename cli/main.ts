@@ -41,6 +41,7 @@ program
   .option('--cost-cap <dollars>', 'most it may cost per calendar month')
   .option('--default-model <model>', 'for requests that name none')
   .option('--models <names>', 'models it may use, separated by commas')
+  .option('--roles <roles>', 'admin, operator, approver, developer, viewer, separated by commas', 'developer')
   .option('--expires <date>', 'ISO date')
   .option('--url <url>', 'address of the gateway')
   .action(async (options: KeyOptions) => (await import('./keys.ts')).createKey(options));

@@ -69,7 +69,7 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       throw error;
     }
     printBanner({
-      url: `http://${reachable(settings.host)}:${port}`,
+      url: `${config.gateway.server.tls ? 'https' : 'http'}://${reachable(settings.host)}:${port}`,
       masterKey: settings.masterKey ?? secrets.masterKey,
       temporalUi: temporal?.uiUrl ?? settings.temporalUiUrl,
       config,

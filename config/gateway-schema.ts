@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { authSchema, tlsSchema } from './auth-schema.ts';
 
 const seconds = z.number().positive();
 
@@ -85,8 +86,11 @@ const gatewayObject = z.strictObject({
       request_deadline: seconds.default(600),
       /** Seconds that running requests get to finish when the process is told to stop. */
       shutdown_grace: z.number().min(0).default(30),
+      /** Makes the front door speak TLS. */
+      tls: tlsSchema.optional(),
     })
     .prefault({}),
+  auth: authSchema.prefault({}),
   logging: z
     .strictObject({
       /** Characters of the last user message kept in `llm_requests.prompt`; 0 keeps none. */
@@ -105,6 +109,10 @@ export const gatewaySchema = gatewayObject.superRefine((config, context) => {
   config.fallback.fallback_order.forEach((name, i) => {
     mustExist(name, ['fallback', 'fallback_order', i]);
   });
+  if (Object.keys(config.auth.mtls.subjects).length > 0 && !config.server.tls?.client_ca) {
+    const message = "needs 'server.tls' with 'client_ca'";
+    context.addIssue({ code: 'custom', path: ['auth', 'mtls', 'subjects'], message });
+  }
   for (const [alias, targets] of Object.entries(config.models)) {
     targets.forEach((target, i) => {
       mustExist(target.provider, ['models', alias, i, 'provider']);

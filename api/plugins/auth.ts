@@ -1,21 +1,9 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
-import type { FastifyRequest } from 'fastify';
+import type { RouteOptions } from 'fastify';
 import fp from 'fastify-plugin';
-import { LRUCache } from 'lru-cache';
 import { HoldfastError } from '../../domain/errors.ts';
-import { isVirtualKey, type VirtualKey, type VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
-
-/** Who may call a route. `admin` is the master key. */
-export type Access = 'public' | 'key' | 'admin';
-
-export interface AuthenticatedCaller {
-  readonly keyId: string | null;
-  readonly team: string | null;
-  readonly project: string | null;
-  readonly user: string | null;
-  /** undefined for the master key. */
-  readonly key: VirtualKey | undefined;
-}
+import type { Permission } from '../../domain/roles.ts';
+import type { Authenticator } from '../auth/authenticator.ts';
+import type { AuthenticatedCaller } from '../auth/caller.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -23,69 +11,30 @@ declare module 'fastify' {
     caller: AuthenticatedCaller;
   }
   interface FastifyContextConfig {
-    /** @default 'key' */
-    access?: Access;
+    /** The permission a caller needs. A route has this or `access`. */
+    needs?: Permission;
+    /** `public`: anybody may call it. `authenticated`: everybody who is somebody. */
+    access?: 'public' | 'authenticated';
   }
 }
 
-export interface AuthOptions {
-  readonly masterKey: string;
-  readonly virtualKeys: VirtualKeys;
-}
-
-/** Milliseconds a key is remembered; a revoked key works no longer than this. */
-const KEY_CACHE_MS = 1_000;
-const KEY_CACHE_SIZE = 10_000;
-
-const MASTER: AuthenticatedCaller = { keyId: null, team: null, project: null, user: null, key: undefined };
-
-/** Authenticates by bearer token: the master key or a virtual key. A database that is down is a 503, never a 401. */
-export const auth = fp<AuthOptions>(
-  async (app, { masterKey, virtualKeys }) => {
-    const masterHash = sha256(masterKey);
-    const known = new LRUCache<string, { readonly key: VirtualKey | undefined }>({
-      max: KEY_CACHE_SIZE,
-      ttl: KEY_CACHE_MS,
-    });
-
-    async function findKey(token: string): Promise<VirtualKey | undefined> {
-      const cached = known.get(token);
-      if (cached) return cached.key;
-      const key = isVirtualKey(token) ? await virtualKeys.findByKey(token) : undefined;
-      known.set(token, { key });
-      return key;
-    }
-
-    async function authenticate(request: FastifyRequest): Promise<AuthenticatedCaller> {
-      const token = bearerToken(request);
-      if (timingSafeEqual(sha256(token), masterHash)) return MASTER;
-      const key = await findKey(token);
-      if (!key) throw unauthenticated('Incorrect API key provided.');
-      if (!key.isActive) throw unauthenticated('This API key is not active.');
-      if (key.expiresAt && key.expiresAt.getTime() <= Date.now()) throw unauthenticated('This API key has expired.');
-      return { keyId: key.id, team: key.team, project: key.project, user: key.user, key };
-    }
-
+/** Lets in who may come in: each route says whom by `needs` or `access`, and one that says nothing is not registered. */
+export const auth = fp<{ readonly authenticator: Authenticator }>(
+  async (app, { authenticator }) => {
     app.decorateRequest('caller', null as unknown as AuthenticatedCaller);
+    app.addHook('onRoute', requireDeclaration);
     app.addHook('onRequest', async (request) => {
-      const access = request.routeOptions.config.access ?? 'key';
+      const { needs, access } = request.routeOptions.config;
       if (access === 'public' || request.is404) return;
-      request.caller = await authenticate(request);
-      if (access === 'admin' && request.caller.key) {
-        throw new HoldfastError('caller_forbidden', 'This endpoint needs the master key.');
-      }
+      request.caller = await authenticator.authenticate(request);
+      if (needs === undefined || request.caller.permissions.has(needs)) return;
+      throw new HoldfastError('caller_forbidden', `This needs the permission '${needs}'.`);
     });
   },
   { name: 'auth' },
 );
 
-function bearerToken(request: FastifyRequest): string {
-  const header = request.headers.authorization;
-  if (!header) throw unauthenticated('You did not provide an API key. Send it as: Authorization: Bearer YOUR_KEY');
-  const match = /^Bearer\s+(\S+)$/i.exec(header);
-  if (!match?.[1]) throw unauthenticated('The Authorization header must be: Bearer YOUR_KEY');
-  return match[1];
+function requireDeclaration({ method, url, config }: RouteOptions): void {
+  if ((config?.needs === undefined) !== (config?.access === undefined)) return;
+  throw new Error(`${method} ${url} must say in its config what it needs, or that its access is public.`);
 }
-
-const sha256 = (text: string): Buffer => createHash('sha256').update(text).digest();
-const unauthenticated = (message: string) => new HoldfastError('caller_unauthenticated', message);

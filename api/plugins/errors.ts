@@ -41,6 +41,7 @@ export function sendError(reply: FastifyReply, error: HoldfastError): FastifyRep
   if (faultOf(error.code) === 'provider' || error.code === 'gateway_deadline_exceeded') {
     reply.header('x-should-retry', 'false');
   }
+  if (ERRORS[error.code].status === 401) reply.header('www-authenticate', 'Bearer');
   if (!reply.hasHeader('x-request-id')) reply.header('x-request-id', reply.request.id);
   return reply.status(ERRORS[error.code].status).send(toEnvelope(error));
 }

@@ -4,6 +4,7 @@ import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars, toDollars } from '../../domain/money.ts';
 import { SCOPE_TYPES } from '../../domain/scope.ts';
 import type { Budget } from '../../storage/postgres/budgets.ts';
+import { visibleScopes } from '../auth/caller.ts';
 import { cursor, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
@@ -26,7 +27,7 @@ const budget = z.object({
 
 /** Budgets: `hard` ones refuse what could pass them, `soft` ones only warn. */
 export const budgets: Routes = async (app, { budgets }) => {
-  const admin = { config: { access: 'admin' as const } };
+  const needs = 'budgets:manage';
   const tags = ['budgets'];
   const byId = { params: z.object({ id: z.string() }) };
   const found = (made: Budget | undefined, id: string): z.infer<typeof budget> => {
@@ -45,16 +46,20 @@ export const budgets: Routes = async (app, { budgets }) => {
     }),
     response: { 201: budget },
   };
-  app.post('/api/v1/budgets', { ...admin, schema: create }, async ({ body }, reply) => {
-    const { limit_usd, ...rest } = body;
-    const made = await budgets.create({ ...rest, limitNanos: fromDollars(limit_usd) });
-    if (made) return reply.status(201).send(toJson(made));
-    const { scope, kind, period } = body;
-    throw new HoldfastError(
-      'caller_conflict',
-      `The ${scope.type} '${scope.id}' has a ${kind} ${period} budget already.`,
-    );
-  });
+  app.post(
+    '/api/v1/budgets',
+    { config: { needs, audit: 'budget.create' }, schema: create },
+    async ({ body }, reply) => {
+      const { limit_usd, ...rest } = body;
+      const made = await budgets.create({ ...rest, limitNanos: fromDollars(limit_usd) });
+      if (made) return reply.status(201).send(toJson(made));
+      const { scope, kind, period } = body;
+      throw new HoldfastError(
+        'caller_conflict',
+        `The ${scope.type} '${scope.id}' has a ${kind} ${period} budget already.`,
+      );
+    },
+  );
 
   const list = {
     summary: 'Budgets, oldest first',
@@ -67,16 +72,16 @@ export const budgets: Routes = async (app, { budgets }) => {
     }),
     response: { 200: z.object({ data: z.array(budget), next_cursor: z.string().nullable() }) },
   };
-  app.get('/api/v1/budgets', { ...admin, schema: list }, async ({ query }) => {
-    const filter = { scopeType: query.scope_type, scopeId: query.scope_id };
+  app.get('/api/v1/budgets', { config: { needs: 'ledger:read' }, schema: list }, async ({ query, caller }) => {
+    const filter = { scopeType: query.scope_type, scopeId: query.scope_id, within: visibleScopes(caller) };
     const rows = await budgets.list(filter, query.limit + 1, query.cursor);
     const data = rows.slice(0, query.limit).map(toJson);
     return { data, next_cursor: rows.length > query.limit ? (data.at(-1)?.id ?? null) : null };
   });
 
   const read = { summary: 'One budget', tags, ...byId, response: { 200: budget } };
-  app.get('/api/v1/budgets/:id', { ...admin, schema: read }, async ({ params }) =>
-    found(await budgets.get(params.id), params.id),
+  app.get('/api/v1/budgets/:id', { config: { needs: 'ledger:read' }, schema: read }, async ({ params, caller }) =>
+    found(await budgets.get(params.id, visibleScopes(caller)), params.id),
   );
 
   const update = {
@@ -86,16 +91,22 @@ export const budgets: Routes = async (app, { budgets }) => {
     body: z.strictObject({ limit_usd: limitUsd }),
     response: { 200: budget },
   };
-  app.patch('/api/v1/budgets/:id', { ...admin, schema: update }, async ({ params, body }) =>
-    found(await budgets.update(params.id, fromDollars(body.limit_usd)), params.id),
+  app.patch(
+    '/api/v1/budgets/:id',
+    { config: { needs, audit: 'budget.update' }, schema: update },
+    async ({ params, body }) => found(await budgets.update(params.id, fromDollars(body.limit_usd)), params.id),
   );
 
   const remove = { summary: 'Delete a budget', tags, ...byId };
-  app.delete('/api/v1/budgets/:id', { ...admin, schema: remove }, async ({ params }, reply) => {
-    if (!(await budgets.remove(params.id)))
-      throw new HoldfastError('caller_not_found', `There is no budget '${params.id}'.`);
-    return reply.status(204).send();
-  });
+  app.delete(
+    '/api/v1/budgets/:id',
+    { config: { needs, audit: 'budget.delete' }, schema: remove },
+    async ({ params }, reply) => {
+      if (!(await budgets.remove(params.id)))
+        throw new HoldfastError('caller_not_found', `There is no budget '${params.id}'.`);
+      return reply.status(204).send();
+    },
+  );
 };
 
 const toJson = (made: Budget): z.infer<typeof budget> => ({

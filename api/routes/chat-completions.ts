@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { toChatCompletion } from '../../domain/openai-chat.ts';
-import { ownerOf } from '../../storage/postgres/requests.ts';
+import { visibleTo } from '../auth/caller.ts';
 import { loadAnswer } from '../runs/follow.ts';
 import { awaitResult, sendStream, setMetadataHeaders, startRun } from '../runs/serve.ts';
 import { chatCompletion, chatCompletionBody, pendingCompletion, withoutNulls } from '../schemas/chat.ts';
@@ -19,6 +19,7 @@ export const chatCompletions: Routes = async (app, deps) => {
   app.post(
     '/v1/chat/completions',
     {
+      config: { needs: 'models:call' },
       schema: create,
       preValidation: async (request) => {
         request.body = withoutNulls(request.body) as typeof request.body;
@@ -48,19 +49,23 @@ export const chatCompletions: Routes = async (app, deps) => {
     params: z.object({ id: z.string() }),
     response: { 200: chatCompletion, 202: pendingCompletion, '4xx': errorEnvelope, '5xx': errorEnvelope },
   };
-  app.get('/v1/chat/completions/:id', { schema: retrieve }, async ({ params, caller }, reply) => {
-    const stored = await deps.requests.find(params.id, ownerOf(caller));
-    if (!stored) throw new HoldfastError('caller_not_found', `There is no completion '${params.id}'.`);
-    reply.header('x-holdfast-run-id', stored.runId);
-    if (stored.answer) {
-      const { result, metadata } = await loadAnswer(deps, stored.answer);
-      const created = Math.floor(stored.timestamp.getTime() / 1000);
-      const completion = toChatCompletion({ id: stored.id, created }, result, metadata);
-      return setMetadataHeaders(reply, metadata).send(completion as unknown as z.infer<typeof chatCompletion>);
-    }
-    if (stored.error) throw HoldfastError.from(stored.error);
-    return reply.status(202).send({ id: stored.id, object: 'chat.completion', status: stored.state });
-  });
+  app.get(
+    '/v1/chat/completions/:id',
+    { config: { needs: 'models:call' }, schema: retrieve },
+    async ({ params, caller }, reply) => {
+      const stored = await deps.requests.find(params.id, caller.owner, visibleTo(caller));
+      if (!stored) throw new HoldfastError('caller_not_found', `There is no completion '${params.id}'.`);
+      reply.header('x-holdfast-run-id', stored.runId);
+      if (stored.answer) {
+        const { result, metadata } = await loadAnswer(deps, stored.answer);
+        const created = Math.floor(stored.timestamp.getTime() / 1000);
+        const completion = toChatCompletion({ id: stored.id, created }, result, metadata);
+        return setMetadataHeaders(reply, metadata).send(completion as unknown as z.infer<typeof chatCompletion>);
+      }
+      if (stored.error) throw HoldfastError.from(stored.error);
+      return reply.status(202).send({ id: stored.id, object: 'chat.completion', status: stored.state });
+    },
+  );
 };
 
 function requireDefault(model: string | null | undefined): string {

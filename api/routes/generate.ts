@@ -38,6 +38,7 @@ export const generate: Routes = async (app, deps) => {
   app.post(
     '/v1/generate',
     {
+      config: { needs: 'models:call' },
       schema,
       preValidation: async (request) => {
         request.body = withoutNulls(request.body) as typeof request.body;

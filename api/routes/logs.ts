@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { RUN_STATES } from '../../domain/run-state.ts';
-import { ownerOf } from '../../storage/postgres/requests.ts';
-import type { AuthenticatedCaller } from '../plugins/auth.ts';
+import { visibleTo } from '../auth/caller.ts';
 import { cursor, instant, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
@@ -51,10 +50,6 @@ const entry = z.object({
   ),
 });
 
-/** Rows a caller may see: the master key all, a virtual key its team's or its own. */
-export const visibleTo = (caller: AuthenticatedCaller): string | undefined =>
-  caller.key ? ownerOf(caller) : undefined;
-
 export const logs: Routes = async (app, { ledger }) => {
   const list = {
     summary: 'The ledger, newest first',
@@ -70,7 +65,7 @@ export const logs: Routes = async (app, { ledger }) => {
     }),
     response: { 200: z.object({ data: z.array(entry), next_cursor: text }) },
   };
-  app.get('/logs', { schema: list }, async ({ query, caller }) => {
+  app.get('/logs', { config: { needs: 'ledger:read' }, schema: list }, async ({ query, caller }) => {
     const rows = await ledger.list({ ...query, owner: visibleTo(caller), limit: query.limit + 1 });
     const data = rows.slice(0, query.limit) as unknown as z.infer<typeof entry>[];
     return { data, next_cursor: rows.length > query.limit ? (data.at(-1)?.id ?? null) : null };
@@ -82,7 +77,7 @@ export const logs: Routes = async (app, { ledger }) => {
     params: z.object({ id: z.string() }),
     response: { 200: entry },
   };
-  app.get('/logs/:id', { schema: one }, async ({ params, caller }) => {
+  app.get('/logs/:id', { config: { needs: 'ledger:read' }, schema: one }, async ({ params, caller }) => {
     const row = await ledger.get(params.id, visibleTo(caller));
     if (!row) throw new HoldfastError('caller_not_found', `There is no request '${params.id}'.`);
     return row as unknown as z.infer<typeof entry>;

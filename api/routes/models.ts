@@ -17,7 +17,7 @@ export const models: Routes = async (app, { routing }) => {
   };
   const created = Math.floor(Date.parse(routing.catalogue.priceDate) / 1000);
 
-  app.get('/v1/models', { schema }, (request) => {
+  app.get('/v1/models', { config: { access: 'authenticated' }, schema }, (request) => {
     const allowed = request.caller.key?.allowedModels;
     const data = [...listModels(routing)]
       .filter(([id]) => !allowed || allowed.includes(id))

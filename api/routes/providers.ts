@@ -13,7 +13,7 @@ export const providers: Routes = async (app, { providers, routing }) => {
     tags: ['status'],
     response: { 200: z.record(z.string(), provider) },
   };
-  app.get('/providers', { schema }, () => {
+  app.get('/providers', { config: { access: 'authenticated' }, schema }, () => {
     const entries = [...providers.values()].map((adapter) => {
       const catalogued = routing.catalogue
         .servedBy(adapter.vendor)

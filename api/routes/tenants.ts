@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { type IdPrefix, newId } from '../../domain/ids.ts';
+import { ROLES } from '../../domain/roles.ts';
 import type { Tenant, Tenants, TenantTable, Written } from '../../storage/postgres/tenants.ts';
 import { cursor, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
@@ -64,7 +65,7 @@ const users: Kind<'users'> = {
     name,
     email: z.email().nullish(),
     team: reference,
-    roles: z.array(z.string()).optional(),
+    roles: z.array(z.enum(ROLES)).optional(),
     is_active: z.boolean().optional(),
   }),
   entity: z.object({ ...described, email: text, team: text, roles: z.array(z.string()), is_active: z.boolean() }),
@@ -79,7 +80,7 @@ export const tenants: Routes = async (app, { tenants }) => {
 function register(app: Parameters<Routes>[0], tenants: Tenants, kind: Kind<TenantTable>): void {
   const { table, noun, prefix, settings, entity, toJson = (row) => row } = kind;
   const path = `/api/v1/${table}`;
-  const admin = { config: { access: 'admin' as const } };
+  const needs = 'tenants:manage';
   const tags = ['tenants'];
   const byId = { params: z.object({ id: z.string() }) };
   const notFound = (missing: string) => new HoldfastError('caller_not_found', `There is no ${noun} '${missing}'.`);
@@ -90,7 +91,7 @@ function register(app: Parameters<Routes>[0], tenants: Tenants, kind: Kind<Tenan
     body: settings.extend({ id: id.optional() }),
     response: { 201: entity },
   };
-  app.post(path, { ...admin, schema: create }, async ({ body }, reply) => {
+  app.post(path, { config: { needs, audit: `${noun}.create` as const }, schema: create }, async ({ body }, reply) => {
     const row = written(noun, await tenants.create(table, { id: newId(prefix), ...given(body) } as never));
     return reply.status(201).send(toJson(row) as never);
   });
@@ -101,7 +102,7 @@ function register(app: Parameters<Routes>[0], tenants: Tenants, kind: Kind<Tenan
     querystring: z.object({ limit, cursor }),
     response: { 200: z.object({ data: z.array(entity), next_cursor: text }) },
   };
-  app.get(path, { ...admin, schema: list }, async ({ query }) => {
+  app.get(path, { config: { needs }, schema: list }, async ({ query }) => {
     const rows = await tenants.list(table, query.limit + 1, query.cursor);
     const page = rows.slice(0, query.limit);
     return {
@@ -111,7 +112,7 @@ function register(app: Parameters<Routes>[0], tenants: Tenants, kind: Kind<Tenan
   });
 
   const read = { summary: `One ${noun}`, tags, ...byId, response: { 200: entity } };
-  app.get(`${path}/:id`, { ...admin, schema: read }, async ({ params }) => {
+  app.get(`${path}/:id`, { config: { needs }, schema: read }, async ({ params }) => {
     const row = await tenants.get(table, params.id);
     if (!row) throw notFound(params.id);
     return toJson(row) as never;
@@ -124,21 +125,29 @@ function register(app: Parameters<Routes>[0], tenants: Tenants, kind: Kind<Tenan
     body: settings.partial(),
     response: { 200: entity },
   };
-  app.patch(`${path}/:id`, { ...admin, schema: update }, async ({ params, body }) => {
-    const row = written(noun, await tenants.update(table, params.id, given(body) as never));
-    if (!row) throw notFound(params.id);
-    return toJson(row) as never;
-  });
+  app.patch(
+    `${path}/:id`,
+    { config: { needs, audit: `${noun}.update` as const }, schema: update },
+    async ({ params, body }) => {
+      const row = written(noun, await tenants.update(table, params.id, given(body) as never));
+      if (!row) throw notFound(params.id);
+      return toJson(row) as never;
+    },
+  );
 
   const remove = { summary: `Delete ${article(noun)} ${noun} that nothing belongs to any more`, tags, ...byId };
-  app.delete(`${path}/:id`, { ...admin, schema: remove }, async ({ params }, reply) => {
-    const removed = await tenants.remove(table, params.id);
-    if (removed === 'conflict') {
-      throw new HoldfastError('caller_conflict', `Something still belongs to the ${noun} '${params.id}'.`);
-    }
-    if (!removed) throw notFound(params.id);
-    return reply.status(204).send();
-  });
+  app.delete(
+    `${path}/:id`,
+    { config: { needs, audit: `${noun}.delete` as const }, schema: remove },
+    async ({ params }, reply) => {
+      const removed = await tenants.remove(table, params.id);
+      if (removed === 'conflict') {
+        throw new HoldfastError('caller_conflict', `Something still belongs to the ${noun} '${params.id}'.`);
+      }
+      if (!removed) throw notFound(params.id);
+      return reply.status(204).send();
+    },
+  );
 }
 
 const article = (noun: string): string => (/^[aeio]/.test(noun) ? 'an' : 'a');

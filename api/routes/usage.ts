@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { USAGE_GROUPS, type UsageGroup } from '../../storage/postgres/ledger.ts';
+import { visibleTo } from '../auth/caller.ts';
 import { instant } from '../schemas/common.ts';
-import { visibleTo } from './logs.ts';
 import type { Routes } from './route.ts';
 
 export const usage: Routes = async (app, { ledger }) => {
@@ -31,8 +31,12 @@ export const usage: Routes = async (app, { ledger }) => {
       }),
     },
   };
-  app.get('/metrics/usage', { schema }, async ({ query: { group_by, ...filter }, caller }) => {
-    const rows = await ledger.usage(group_by, { ...filter, owner: visibleTo(caller) });
-    return { data: [...rows] };
-  });
+  app.get(
+    '/metrics/usage',
+    { config: { needs: 'ledger:read' }, schema },
+    async ({ query: { group_by, ...filter }, caller }) => {
+      const rows = await ledger.usage(group_by, { ...filter, owner: visibleTo(caller) });
+      return { data: [...rows] };
+    },
+  );
 };

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars, toDollars } from '../../domain/money.ts';
+import { ROLES } from '../../domain/roles.ts';
 import type { VirtualKey, VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
+import { requireGrantable } from '../auth/grants.ts';
 import { cursor, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
@@ -25,6 +27,8 @@ const settings = z.strictObject({
   team: name.nullish(),
   project: name.nullish(),
   user: name.nullish(),
+  /** What it may do; by default a developer's part. */
+  roles: z.array(z.enum(ROLES)).optional(),
   metadata: z.record(z.string().max(100), z.json()).optional(),
   /** Only providers of this zone may serve it. */
   privacyZone: name.nullish(),
@@ -46,6 +50,7 @@ const entity = z.object({
   team: z.string().nullable(),
   project: z.string().nullable(),
   user: z.string().nullable(),
+  roles: z.array(z.string()),
   metadata: z.record(z.string(), z.unknown()),
   privacyZone: z.string().nullable(),
   isActive: z.boolean(),
@@ -55,8 +60,8 @@ const entity = z.object({
 });
 
 /** Virtual keys (seed 004's entity). */
-export const virtualKeys: Routes = async (app, { virtualKeys }) => {
-  const admin = { config: { access: 'admin' as const } };
+export const virtualKeys: Routes = async (app, { virtualKeys, tenants }) => {
+  const needs = 'keys:manage';
   const byId = { params: z.object({ id: z.string() }) };
   const tags = ['virtual keys'];
 
@@ -66,10 +71,17 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
     body: settings,
     response: { 201: entity.extend({ key: z.string() }) },
   };
-  app.post('/config/virtual-keys', { ...admin, schema: create }, async ({ body }, reply) => {
-    const made = await virtualKeys.create({ ...NO_SETTINGS, ...toSettings(body), name: body.name });
-    return reply.status(201).send({ ...toJson(made.entity), key: made.key });
-  });
+  app.post(
+    '/config/virtual-keys',
+    { config: { needs, audit: 'virtual_key.create' }, schema: create },
+    async (request, reply) => {
+      const { body, caller } = request;
+      const wanted = { ...NO_SETTINGS, team: caller.team, ...toSettings(body), name: body.name };
+      await requireGrantable(caller, undefined, wanted, tenants);
+      const made = await virtualKeys.create(wanted);
+      return reply.status(201).send({ ...toJson(made.entity), key: made.key });
+    },
+  );
 
   const list = {
     summary: 'Virtual keys, oldest first',
@@ -77,15 +89,15 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
     querystring: z.object({ limit, cursor }),
     response: { 200: z.object({ data: z.array(entity), next_cursor: z.string().nullable() }) },
   };
-  app.get('/config/virtual-keys', { ...admin, schema: list }, async ({ query }) => {
-    const keys = await virtualKeys.list(query.limit + 1, query.cursor);
+  app.get('/config/virtual-keys', { config: { needs }, schema: list }, async ({ query, caller }) => {
+    const keys = await virtualKeys.list(query.limit + 1, query.cursor, caller.team);
     const data = keys.slice(0, query.limit).map(toJson);
     return { data, next_cursor: keys.length > query.limit ? (data.at(-1)?.id ?? null) : null };
   });
 
   const read = { summary: 'One virtual key', tags, ...byId, response: { 200: entity } };
-  app.get('/config/virtual-keys/:id', { ...admin, schema: read }, async ({ params }) => {
-    const key = await virtualKeys.get(params.id);
+  app.get('/config/virtual-keys/:id', { config: { needs }, schema: read }, async ({ params, caller }) => {
+    const key = await virtualKeys.get(params.id, caller.team);
     if (!key) throw notFound(params.id);
     return toJson(key);
   });
@@ -97,17 +109,32 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
     body: settings.partial(),
     response: { 200: entity },
   };
-  app.patch('/config/virtual-keys/:id', { ...admin, schema: update }, async ({ params, body }) => {
-    const key = await virtualKeys.update(params.id, toSettings(body));
-    if (!key) throw notFound(params.id);
-    return toJson(key);
-  });
+  app.patch(
+    '/config/virtual-keys/:id',
+    { config: { needs, audit: 'virtual_key.update' }, schema: update },
+    async (request) => {
+      const { params, body, caller } = request;
+      const before = await virtualKeys.get(params.id, caller.team);
+      if (!before) throw notFound(params.id);
+      const changes = toSettings(body);
+      await requireGrantable(caller, before, { ...before, ...changes }, tenants);
+      const key = await virtualKeys.update(params.id, changes);
+      if (!key) throw notFound(params.id);
+      return toJson(key);
+    },
+  );
 
   const remove = { summary: 'Delete a virtual key; it stops working within a second', tags, ...byId };
-  app.delete('/config/virtual-keys/:id', { ...admin, schema: remove }, async ({ params }, reply) => {
-    if (!(await virtualKeys.remove(params.id))) throw notFound(params.id);
-    return reply.status(204).send();
-  });
+  app.delete(
+    '/config/virtual-keys/:id',
+    { config: { needs, audit: 'virtual_key.delete' }, schema: remove },
+    async (request, reply) => {
+      const { params, caller } = request;
+      const key = await virtualKeys.get(params.id, caller.team);
+      if (!key || !(await virtualKeys.remove(params.id))) throw notFound(params.id);
+      return reply.status(204).send();
+    },
+  );
 };
 
 const notFound = (id: string) => new HoldfastError('caller_not_found', `There is no virtual key '${id}'.`);
@@ -162,6 +189,7 @@ const toJson = (key: VirtualKey): z.infer<typeof entity> => ({
   team: key.team,
   project: key.project,
   user: key.user,
+  roles: [...key.roles],
   metadata: { ...key.metadata },
   privacyZone: key.privacyZone,
   isActive: key.isActive,

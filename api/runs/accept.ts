@@ -9,10 +9,9 @@ import { limitName, type RateLimit } from '../../domain/rate-limit.ts';
 import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
 import type { Attribution, Scope } from '../../domain/scope.ts';
 import type { Policy } from '../../storage/postgres/policies.ts';
-import { ownerOf } from '../../storage/postgres/requests.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
+import type { AuthenticatedCaller } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
-import type { AuthenticatedCaller } from '../plugins/auth.ts';
 
 /** A validated request on its way in. */
 export interface IncomingRequest {
@@ -61,7 +60,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     id,
     runId: id,
     requestId,
-    owner: ownerOf(caller),
+    owner: caller.owner,
     attribution: { ...who, organisation: policy.organisation },
     feature: text(incoming.metadata.feature),
     markupPercent: policy.markupPercent,
@@ -82,7 +81,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     admission: toAdmission(deps, caller, targets, input, policy),
   };
   try {
-    await deps.runs.start({ id, call, team: who.team, keyName: caller.key?.name ?? 'master', modelRequested });
+    await deps.runs.start({ id, call, team: who.team, keyName: caller.key?.name ?? caller.actor, modelRequested });
   } catch (error) {
     // A start that comes through after all finds the request settled and calls nobody.
     const info = error instanceof HoldfastError ? error.info : undefined;
@@ -151,19 +150,19 @@ const DEFAULT_MAX_OUTPUT_TOKENS = 4_096;
 
 function toAdmission(
   { config: { gateway, catalogue } }: ApiDeps,
-  { key }: AuthenticatedCaller,
+  caller: AuthenticatedCaller,
   targets: readonly CallTarget[],
   input: InputBound,
   { limits }: Policy,
 ): AdmissionRequest {
-  const own = limits.some(({ scope }) => scope === 'key');
+  const self = limitedAs(caller);
+  const own = limits.some(({ scope, id }) => scope === self?.type && id === self.id);
   const { enabled, requests_per_minute, tokens_per_minute } = gateway.rate_limit;
   const byDefault = {
-    scope: 'key',
     requestsPerMinute: requests_per_minute,
     tokensPerMinute: tokens_per_minute,
-  } as const;
-  const all = key && enabled && !own ? [...limits, { ...byDefault, id: key.id }] : limits;
+  };
+  const all = self && enabled && !own ? [...limits, { ...byDefault, scope: self.type, id: self.id }] : limits;
   return {
     limits: all.flatMap(({ scope: type, id, requestsPerMinute, tokensPerMinute }): RateLimit[] => {
       const of = (kind: RateLimit['kind'], limit: number | null, cost: number): RateLimit[] =>
@@ -176,6 +175,13 @@ function toAdmission(
   };
 }
 
+/** Whom the default limits are for: the key, else the user, else the team. The master key has none. */
+function limitedAs({ keyId, user, team }: AuthenticatedCaller): Scope | undefined {
+  if (keyId !== null) return { type: 'key', id: keyId };
+  if (user !== null) return { type: 'user', id: user };
+  return team === null ? undefined : { type: 'team', id: team };
+}
+
 const MAX_ATTRIBUTE_LENGTH = 200;
 
 const text = (value: unknown): string | null =>
@@ -183,8 +189,8 @@ const text = (value: unknown): string | null =>
 
 /** For whom a request counts: as its key says, and where the caller is trusted with it, as its metadata says. */
 function attribute({ caller, metadata }: IncomingRequest): Omit<Attribution, 'organisation'> {
-  const { keyId, team, project, user, key } = caller;
-  const trusted = key === undefined || key.kind === 'service';
+  const { kind, keyId, team, project, user, key } = caller;
+  const trusted = kind === 'master' || kind === 'client' || key?.kind === 'service';
   const said = trusted ? metadata : {};
   return {
     keyId,

@@ -26,6 +26,8 @@ export interface Budget extends NewBudget {
 export interface BudgetFilter {
   readonly scopeType?: ScopeType | undefined;
   readonly scopeId?: string | undefined;
+  /** Only budgets of these. */
+  readonly within?: readonly Scope[] | undefined;
 }
 
 /** Budgets of any scope with what is spent and set aside in the running period. */
@@ -68,16 +70,22 @@ export class Budgets {
       .execute();
   }
 
-  get(id: string): Promise<Budget | undefined> {
-    return this.select(sql`b.id = ${id}`, 1).then((budgets) => budgets[0]);
+  /** @param within Only a budget of one of these. */
+  get(id: string, within?: readonly Scope[]): Promise<Budget | undefined> {
+    return this.select(sql`b.id = ${id} AND ${isWithin(within)}`, 1).then((budgets) => budgets[0]);
   }
 
   /** Budgets after `cursor` (an id), oldest first. */
-  list({ scopeType, scopeId }: BudgetFilter, limit: number, cursor: string | undefined): Promise<readonly Budget[]> {
+  list(
+    { scopeType, scopeId, within }: BudgetFilter,
+    limit: number,
+    cursor: string | undefined,
+  ): Promise<readonly Budget[]> {
     const conditions = [
       scopeType === undefined ? sql`true` : sql`b.scope_type = ${scopeType}`,
       scopeId === undefined ? sql`true` : sql`b.scope_id = ${scopeId}`,
       cursor === undefined ? sql`true` : sql`b.id > ${cursor}`,
+      isWithin(within),
     ];
     return this.select(sql.join(conditions, sql` AND `), limit);
   }
@@ -110,6 +118,12 @@ export class Budgets {
     return rows.map(toBudget);
   }
 }
+
+const isWithin = (scopes: readonly Scope[] | undefined) =>
+  scopes === undefined
+    ? sql`true`
+    : sql`(b.scope_type, b.scope_id) IN (SELECT * FROM unnest(
+        ${scopes.map(({ type }) => type)}::text[], ${scopes.map(({ id }) => id)}::text[]))`;
 
 interface BudgetRow {
   readonly id: string;

@@ -4,7 +4,7 @@ import type { Sql } from './database.ts';
 import type { RequestStatus } from './schema.ts';
 
 export interface LedgerFilter {
-  /** Whose rows may be seen (`ownerOf`); undefined for all. */
+  /** Whose rows may be seen; undefined for all. */
   readonly owner?: string | undefined;
   readonly key?: string | undefined;
   readonly team?: string | undefined;

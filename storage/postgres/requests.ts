@@ -6,18 +6,11 @@ import type { Attribution } from '../../domain/scope.ts';
 import type { SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
 
-/** The owner of everything: sees all requests. */
-export const MASTER_OWNER = 'master';
-
-/** Within whom `x-request-id` is unique and who may read a request back: the team, else the key. */
-export const ownerOf = ({ team, keyId }: Pick<Attribution, 'team' | 'keyId'>): string =>
-  team ? `team:${team}` : keyId ? `key:${keyId}` : MASTER_OWNER;
-
 export interface NewRequest {
   readonly id: string;
   readonly runId: string;
   readonly requestId: string;
-  /** By who authenticated (`ownerOf`): whose request it is, whomever it is counted for. */
+  /** By who authenticated: whose request it is, whomever it is counted for. Its `requestId` is unique within. */
   readonly owner: string;
   readonly attribution: Attribution;
   readonly feature: string | null;
@@ -85,14 +78,16 @@ export class Requests {
     }
   }
 
-  /** A request by its id or its `x-request-id`, if `owner` may see it. */
-  async find(idOrRequestId: string, owner: string): Promise<StoredRequest | undefined> {
+  /**
+   * A request by its id, if it belongs to `visibleTo` (undefined sees all), or by the `x-request-id` that `owner` gave it.
+   */
+  async find(idOrRequestId: string, owner: string, visibleTo: string | undefined): Promise<StoredRequest | undefined> {
     const row = await this.db
       .selectFrom('llm_requests')
       .select(['id', 'run_id', 'surface', 'state', 'timestamp', 'error_code', 'error_message', 'error_param'])
       .where((eb) =>
         eb.or([
-          owner === MASTER_OWNER ? eb('id', '=', idOrRequestId) : eb.and({ id: idOrRequestId, owner }),
+          visibleTo === undefined ? eb('id', '=', idOrRequestId) : eb.and({ id: idOrRequestId, owner: visibleTo }),
           eb.and({ request_id: idOrRequestId, owner }),
         ]),
       )

@@ -52,7 +52,7 @@ export interface LlmRequestsTable {
   markup_percent: ColumnType<string, number | undefined, number>;
   /** `x-request-id`, unique within its owner. */
   request_id: string;
-  /** Team, else key, else the master key: whose `request_id` it is. */
+  /** `team:…`, else `key:…`, `user:…` or `client:…`; `master` for the master key's own. Whose `request_id` it is. */
   owner: string;
   /** `chat.completions` or `generate`. */
   surface: string;
@@ -203,6 +203,20 @@ export interface BudgetAlertsTable {
   created_at: Timestamp;
 }
 
+export interface AuditLogTable {
+  /** Time-ordered. */
+  id: string;
+  at: Timestamp;
+  actor: string;
+  actor_roles: readonly string[];
+  action: string;
+  target_type: string;
+  target_id: string | null;
+  changes: ColumnType<Record<string, unknown>, string, never>;
+  request_id: string;
+  ip: string;
+}
+
 export interface Database {
   virtual_keys: VirtualKeysTable;
   llm_requests: LlmRequestsTable;
@@ -218,4 +232,5 @@ export interface Database {
   budgets: BudgetsTable;
   rate_limits: RateLimitsTable;
   budget_alerts: BudgetAlertsTable;
+  audit_log: AuditLogTable;
 }

@@ -37,6 +37,8 @@ export interface VirtualKey extends VirtualKeySettings {
   readonly prefix: string;
   readonly createdAt: Date;
   readonly updatedAt: Date;
+  /** false once the user it belongs to was switched off. */
+  readonly userIsActive: boolean;
   /** This month. */
   readonly spentNanos: NanoDollars;
   readonly reservedNanos: NanoDollars;
@@ -84,8 +86,9 @@ export class VirtualKeys {
     return { entity: (await this.get(id)) as VirtualKey, key };
   }
 
-  get(id: string): Promise<VirtualKey | undefined> {
-    return this.select(sql`k.id = ${id}`).then((keys) => keys[0]);
+  /** @param team Of this team only. */
+  get(id: string, team?: string | null): Promise<VirtualKey | undefined> {
+    return this.select(sql`k.id = ${id} AND ${ofTeam(team)}`).then((keys) => keys[0]);
   }
 
   /** The entity of a key as a caller presents it; inactive and expired ones included. */
@@ -93,14 +96,16 @@ export class VirtualKeys {
     return this.select(sql`k.key_hash = ${hash(key)}`).then((keys) => keys[0]);
   }
 
-  /** Keys after `cursor` (an id), oldest first. */
-  list(limit: number, cursor: string | undefined): Promise<readonly VirtualKey[]> {
-    return this.select(cursor ? sql`k.id > ${cursor}` : sql`true`, limit);
+  /** Keys after `cursor` (an id), oldest first; of one team, if one is given. */
+  list(limit: number, cursor: string | undefined, team?: string | null): Promise<readonly VirtualKey[]> {
+    return this.select(sql`${cursor ? sql`k.id > ${cursor}` : sql`true`} AND ${ofTeam(team)}`, limit);
   }
 
   async update(id: string, changes: Partial<VirtualKeySettings>): Promise<VirtualKey | undefined> {
     await this.db.transaction().execute(async (db) => {
-      await registerTenants(db, changes);
+      const key = await db.selectFrom('virtual_keys').select('team').where('id', '=', id).executeTakeFirst();
+      if (!key) return;
+      await registerTenants(db, { team: key.team, ...changes });
       const { numUpdatedRows } = await db
         .updateTable('virtual_keys')
         .set({ ...toColumns(changes), updated_at: new Date() })
@@ -134,8 +139,9 @@ export class VirtualKeys {
   private async select(condition: ReturnType<typeof sql>, limit = 1): Promise<readonly VirtualKey[]> {
     const { rows } = await sql<KeyRow>`
       SELECT k.*, b.limit_nanos AS cost_cap_nanos, l.requests_per_minute, l.tokens_per_minute, l.concurrent_requests,
-             coalesce(c.spent_nanos, 0) AS spent_nanos, coalesce(c.reserved_nanos, 0) AS reserved_nanos
+             coalesce(u.is_active, true) AS user_is_active, coalesce(c.spent_nanos, 0) AS spent_nanos, coalesce(c.reserved_nanos, 0) AS reserved_nanos
       FROM virtual_keys k
+      LEFT JOIN users u ON u.id = k.user_id
       LEFT JOIN spend_counters c ON (c.scope_type, c.scope_id, c.period) = ('key', k.id, 'monthly')
         AND c.period_start = ${periodStart(sql`'monthly'`, sql`now()`)}
       LEFT JOIN budgets b ON (b.scope_type, b.scope_id, b.period, b.kind) = ('key', k.id, 'monthly', 'hard')
@@ -172,6 +178,8 @@ async function registerTenants(db: Sql, { team, project, user }: Partial<Virtual
   }
 }
 
+const ofTeam = (team: string | null | undefined) => (team ? sql`k.team = ${team}` : sql`true`);
+
 interface KeyRow {
   readonly id: string;
   readonly name: string;
@@ -193,6 +201,7 @@ interface KeyRow {
   readonly expires_at: Date | null;
   readonly created_at: Date;
   readonly updated_at: Date;
+  readonly user_is_active: boolean;
   readonly spent_nanos: number;
   readonly reserved_nanos: number;
 }
@@ -240,6 +249,7 @@ const toEntity = (row: KeyRow): VirtualKey => ({
   expiresAt: row.expires_at,
   createdAt: row.created_at,
   updatedAt: row.updated_at,
+  userIsActive: row.user_is_active,
   spentNanos: row.spent_nanos,
   reservedNanos: row.reserved_nanos,
 });

@@ -207,7 +207,8 @@ describe('holdfast keys create', () => {
   it('makes a key that works', async () => {
     const gateway = run(['start']);
     await gateway.says(/Try it:/);
-    const created = run(['keys', 'create', '--name', 'ci', '--team', 'alpha', '--rpm', '10', '--cost-cap', '1.5']);
+    const options = '--name ci --team alpha --rpm 10 --cost-cap 1.5 --roles developer,approver';
+    const created = run(['keys', 'create', ...options.split(' ')]);
     expect(await created.ended).toBe(0);
     const key = created.stdout.trim();
     const response = await fetch(`${url}/v1/chat/completions`, {
@@ -217,7 +218,9 @@ describe('holdfast keys create', () => {
     });
     expect(response.status).toBe(200);
     const { body } = await get('/config/virtual-keys');
-    expect(body.data).toMatchObject([{ name: 'ci', team: 'alpha', rateLimit: { rpm: 10, tpm: null }, costCap: 1.5 }]);
+    expect(body.data).toMatchObject([
+      { name: 'ci', team: 'alpha', rateLimit: { rpm: 10, tpm: null }, costCap: 1.5, roles: ['developer', 'approver'] },
+    ]);
     const wrong = run(['keys', 'create', '--name', 'ci', '--rpm', 'many']);
     expect(await wrong.ended).toBe(1);
     expect(wrong.stderr).toContain("--rpm: 'many' is not a number");

@@ -121,6 +121,20 @@ describe('gateway.yaml', () => {
     );
   });
 
+  it('names what is wrong with who may call', () => {
+    const auth = (text: string) => problem(`providers: { demo: { type: demo } }\n${text}`);
+    const issuer = '{ issuer: a, audience: b, jwks_url: "https://a.example/keys" }';
+    expect(auth(`auth: { jwt: [ ${issuer}, ${issuer} ] }`)).toBe('/gateway.yaml:2: auth.jwt: each issuer once');
+    expect(auth('auth: { jwt: [ { issuer: a, audience: b, jwks_url: "file:///keys" } ] }')).toContain('jwks_url');
+    expect(
+      auth(`auth: { jwt: [ { issuer: a, audience: b, jwks_url: "https://a.example", roles: { x: root } } ] }`),
+    ).toContain('auth.jwt.0.roles.x');
+    expect(auth('auth: { mtls: { subjects: { billing: { roles: [developer] } } } }')).toBe(
+      "/gateway.yaml:2: auth.mtls.subjects: needs 'server.tls' with 'client_ca'",
+    );
+    expect(auth('server: { tls: { cert: a, key: b, require_client_cert: true } }')).toContain('server.tls');
+  });
+
   it('names the line of broken YAML and a file that is missing', () => {
     expect(problem('providers:\n  a: {\n')).toMatch(/^\/gateway\.yaml:\d+: /);
     expect(() => loadConfig(loadSettings({ GATEWAY_CONFIG: '/no/such.yaml' }), {})).toThrow(

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, inject } from 'vitest';
 import { newId } from '../../domain/ids.ts';
-import { NOBODY } from '../../domain/scope.ts';
+import { type Attribution, NOBODY } from '../../domain/scope.ts';
 import { createCipher } from '../../storage/cipher.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
-import { type NewRequest, ownerOf, Requests } from '../../storage/postgres/requests.ts';
+import { type NewRequest, Requests } from '../../storage/postgres/requests.ts';
 import type { VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
 
 export const ENCRYPTION_KEY = 'a1'.repeat(32);
@@ -65,6 +65,10 @@ export function onRealPostgres(name: string, suite: (database: TestDatabase) => 
     suite(database);
   });
 }
+
+/** Whose a request for `attribution` would be if its caller were that key. */
+export const ownerOf = ({ team, keyId }: Attribution): string =>
+  team ? `team:${team}` : keyId ? `key:${keyId}` : 'master';
 
 /** Stores a request and returns its id. */
 export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}): Promise<string> {

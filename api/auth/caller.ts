@@ -1,0 +1,70 @@
+import { PERMISSIONS, type Permission, permissionsOf, type Role, toRoles } from '../../domain/roles.ts';
+import { type Scope, scopesOf } from '../../domain/scope.ts';
+import type { VirtualKey } from '../../storage/postgres/virtual-keys.ts';
+
+/** `user`: a person by a token of an identity provider. `client`: a service by its certificate. */
+export type CallerKind = 'master' | 'key' | 'user' | 'client';
+
+/** Who makes a request, however that was proven. */
+export interface AuthenticatedCaller {
+  readonly kind: CallerKind;
+  /** `master`, the id of a key, `user:…` or `client:…`: one name for one caller, as the audit log has it. */
+  readonly actor: string;
+  /** Whose its requests are: its team's, else its own. Only the master key's are `master`. */
+  readonly owner: string;
+  readonly keyId: string | null;
+  readonly team: string | null;
+  readonly project: string | null;
+  readonly user: string | null;
+  readonly roles: readonly Role[];
+  readonly permissions: ReadonlySet<Permission>;
+  /** undefined for callers without a virtual key. */
+  readonly key: VirtualKey | undefined;
+}
+
+export const MASTER: AuthenticatedCaller = {
+  kind: 'master',
+  actor: 'master',
+  owner: 'master',
+  keyId: null,
+  team: null,
+  project: null,
+  user: null,
+  roles: ['admin'],
+  permissions: new Set(PERMISSIONS),
+  key: undefined,
+};
+
+export function keyCaller(key: VirtualKey): AuthenticatedCaller {
+  const { id, team, project, user } = key;
+  const roles = toRoles(key.roles);
+  const who = { keyId: id, team, project, user, roles, permissions: permissionsOf(roles, team) };
+  return { kind: 'key', actor: id, owner: team ? `team:${team}` : `key:${id}`, ...who, key };
+}
+
+interface Identity {
+  readonly team: string | null;
+  readonly project: string | null;
+  readonly user: string | null;
+  readonly roles: readonly Role[];
+}
+
+/** @param name The user's id, or the certificate's name. */
+export function namedCaller(kind: 'user' | 'client', name: string, identity: Identity): AuthenticatedCaller {
+  const { team, user, roles } = identity;
+  const actor = `${kind}:${name}`;
+  const self = user === null ? actor : `user:${user}`;
+  const owner = team === null ? self : `team:${team}`;
+  return { ...identity, kind, actor, owner, keyId: null, permissions: permissionsOf(roles, team), key: undefined };
+}
+
+/**
+ * What a caller may see: undefined for everything, else what belongs to this owner. Everything is for the master key and
+ * for admins without a team; whoever belongs to a team is kept to it.
+ */
+export const visibleTo = ({ kind, team, roles, owner }: AuthenticatedCaller): string | undefined =>
+  kind === 'master' || (team === null && roles.includes('admin')) ? undefined : owner;
+
+/** Whose budgets a caller may see: undefined for everybody's, else its own and its team's. */
+export const visibleScopes = (caller: AuthenticatedCaller): readonly Scope[] | undefined =>
+  visibleTo(caller) === undefined ? undefined : scopesOf({ ...caller, organisation: null });
