@@ -11,13 +11,13 @@ import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
 import { buildRoutingTable, createProviders } from '../providers/registry.ts';
-import { createCipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
+import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { Requests } from '../storage/postgres/requests.ts';
@@ -46,6 +46,7 @@ export interface GatewayOptions {
   readonly taskQueue: string;
   readonly masterKey: string;
   readonly encryptionKey: string;
+  readonly previousEncryptionKeys: readonly string[];
   /** Which halves of the gateway this process is. */
   readonly roles: { readonly api: boolean; readonly worker: boolean };
 }
@@ -82,7 +83,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     closers.push(() => temporal.connection.close());
 
     const providers = createProviders(config.providers);
-    const bodies = new Bodies(db, createCipher(options.encryptionKey));
+    const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
+    const cipher = await Keyring.open(db, keks);
+    const bodies = new Bodies(db, cipher);
     const processId = newId('proc');
     const reservations = new Reservations(db);
     const calls = new Calls({

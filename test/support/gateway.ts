@@ -63,6 +63,7 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
     taskQueue: `test-${crypto.randomUUID()}`,
     masterKey: MASTER_KEY,
     encryptionKey: ENCRYPTION_KEY,
+    previousEncryptionKeys: [],
     roles: { api: true, worker: true },
   });
   await gateway.app?.listen({ host: '127.0.0.1', port: 0 });
