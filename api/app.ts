@@ -10,6 +10,7 @@ import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
 import { models } from './routes/models.ts';
+import { providerKeys } from './routes/provider-keys.ts';
 import { providers } from './routes/providers.ts';
 import { root } from './routes/root.ts';
 import { usage } from './routes/usage.ts';
@@ -35,7 +36,18 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(auth, { masterKey: deps.masterKey, virtualKeys: deps.virtualKeys });
   await app.register(openapi, { version: deps.version });
 
-  for (const routes of [root, health, providers, models, chatCompletions, generate, logs, usage, virtualKeys]) {
+  for (const routes of [
+    root,
+    health,
+    providers,
+    models,
+    chatCompletions,
+    generate,
+    logs,
+    usage,
+    virtualKeys,
+    providerKeys,
+  ]) {
     await app.register(routes, deps);
   }
   return app as unknown as FastifyInstance;

@@ -1,10 +1,12 @@
 import type { Logger } from 'pino';
+import type { Credentials } from '../calls/credentials.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
+import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
@@ -22,6 +24,9 @@ export interface ApiDeps {
   readonly bodies: Bodies;
   readonly ledger: Ledger;
   readonly virtualKeys: VirtualKeys;
+  readonly providerKeys: ProviderKeys;
+  /** For probes: what a provider's calls authenticate with. */
+  readonly credentials: Credentials;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

@@ -6,6 +6,7 @@ import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { Calls } from '../calls/calls.ts';
+import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
@@ -20,6 +21,7 @@ import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storag
 import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Processes } from '../storage/postgres/processes.ts';
+import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -86,11 +88,14 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
     const cipher = await Keyring.open(db, keks);
     const bodies = new Bodies(db, cipher);
+    const providerKeys = new ProviderKeys(db, cipher);
+    const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
     const reservations = new Reservations(db);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
+      credentials,
       bodies,
       providers,
       streams,
@@ -127,6 +132,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           bodies,
           ledger: new Ledger(db),
           virtualKeys: new VirtualKeys(db),
+          providerKeys,
+          credentials,
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),

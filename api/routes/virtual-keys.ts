@@ -3,6 +3,7 @@ import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars, toDollars } from '../../domain/money.ts';
 import type { VirtualKey, VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
 import { cursor, limit } from '../schemas/common.ts';
+import { mappedKeys, mappedProviderKeys, type ShownMappedKeys, shownMappedKeys } from './mapped-provider-keys.ts';
 import type { Routes } from './route.ts';
 
 const name = z.string().min(1).max(200);
@@ -21,6 +22,7 @@ const settings = z.strictObject({
   user: name.nullish(),
   isActive: z.boolean().optional(),
   expiresAt: z.iso.datetime({ offset: true }).nullish(),
+  mappedProviderKeys: mappedProviderKeys.nullish(),
 });
 
 const entity = z.object({
@@ -40,10 +42,12 @@ const entity = z.object({
   expiresAt: z.date().nullable(),
   createdAt: z.date(),
   updatedAt: z.date(),
+  mappedProviderKeys: shownMappedKeys,
 });
 
 /** Virtual keys (seed 004's entity). */
-export const virtualKeys: Routes = async (app, { virtualKeys }) => {
+export const virtualKeys: Routes = async (app, { virtualKeys, providerKeys, providers }) => {
+  const mapped = mappedKeys(providerKeys, providers);
   const admin = { config: { access: 'admin' as const } };
   const byId = { params: z.object({ id: z.string() }) };
   const tags = ['virtual keys'];
@@ -55,8 +59,10 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
     response: { 201: entity.extend({ key: z.string() }) },
   };
   app.post('/config/virtual-keys', { ...admin, schema: create }, async ({ body }, reply) => {
+    const keys = mapped.parse(body.mappedProviderKeys);
     const made = await virtualKeys.create({ ...NO_SETTINGS, ...toSettings(body), name: body.name });
-    return reply.status(201).send({ ...toJson(made.entity), key: made.key });
+    if (keys) await providerKeys.replaceForVirtualKey(made.entity.id, keys);
+    return reply.status(201).send({ ...toJson(made.entity, await mapped.of(made.entity)), key: made.key });
   });
 
   const list = {
@@ -67,7 +73,9 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
   };
   app.get('/config/virtual-keys', { ...admin, schema: list }, async ({ query }) => {
     const keys = await virtualKeys.list(query.limit + 1, query.cursor);
-    const data = keys.slice(0, query.limit).map(toJson);
+    const shown = keys.slice(0, query.limit);
+    const mappedOf = await mapped.ofAll(shown);
+    const data = shown.map((key) => toJson(key, mappedOf(key)));
     return { data, next_cursor: keys.length > query.limit ? (data.at(-1)?.id ?? null) : null };
   });
 
@@ -75,7 +83,7 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
   app.get('/config/virtual-keys/:id', { ...admin, schema: read }, async ({ params }) => {
     const key = await virtualKeys.get(params.id);
     if (!key) throw notFound(params.id);
-    return toJson(key);
+    return toJson(key, await mapped.of(key));
   });
 
   const update = {
@@ -86,9 +94,11 @@ export const virtualKeys: Routes = async (app, { virtualKeys }) => {
     response: { 200: entity },
   };
   app.patch('/config/virtual-keys/:id', { ...admin, schema: update }, async ({ params, body }) => {
+    const keys = mapped.parse(body.mappedProviderKeys);
     const key = await virtualKeys.update(params.id, toSettings(body));
     if (!key) throw notFound(params.id);
-    return toJson(key);
+    if (keys) await providerKeys.replaceForVirtualKey(key.id, keys);
+    return toJson(key, await mapped.of(key));
   });
 
   const remove = { summary: 'Delete a virtual key; it stops working within a second', tags, ...byId };
@@ -117,7 +127,7 @@ type Settings = z.infer<typeof settings>;
 
 /** The fields that were given; null clears one. */
 function toSettings(body: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<VirtualKeySettings> {
-  const { rateLimit, costCap, expiresAt, ...rest } = body;
+  const { rateLimit, costCap, expiresAt, mappedProviderKeys: _stored, ...rest } = body;
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   return {
     ...given,
@@ -130,7 +140,7 @@ function toSettings(body: { readonly [K in keyof Settings]?: Settings[K] | undef
   };
 }
 
-const toJson = (key: VirtualKey): z.infer<typeof entity> => ({
+const toJson = (key: VirtualKey, mappedProviderKeys: ShownMappedKeys): z.infer<typeof entity> => ({
   id: key.id,
   name: key.name,
   prefix: key.prefix,
@@ -147,4 +157,5 @@ const toJson = (key: VirtualKey): z.infer<typeof entity> => ({
   expiresAt: key.expiresAt,
   createdAt: key.createdAt,
   updatedAt: key.updatedAt,
+  mappedProviderKeys,
 });
