@@ -94,7 +94,11 @@ export class Calls {
     const adapter = this.adapter(call);
     const chosen = await this.deps.credentials.choose(adapter, call.keyScope, made.length > 0);
     this.mayCallAgain(call, made, chosen);
-    if ('refused' in chosen) throw this.withoutKey(call, made, chosen);
+    if ('refused' in chosen) {
+      // The journal may hold an answer that needs no key.
+      if (known) return undefined;
+      throw this.withoutKey(call, made, chosen);
+    }
     const n = (last?.n ?? 0) + 1;
     await this.refuseBrokenStream(call, n, last?.error);
     if (n > 1 || call.targetIndex > 0) await this.cover(call);

@@ -203,7 +203,7 @@ function weighted(keys: readonly Key[], random: () => number): Key | undefined {
 /** The reason of the key that is free first, and when that is. */
 function allBenched(provider: string, keys: readonly Key[]): HoldfastError {
   const first = keys.reduce((a, b) => (b.freeAt < a.freeAt ? b : a));
-  const retryAfterMs = Math.max(0, first.freeAt - Date.now());
+  const retryAfterMs = Math.max(0, Math.ceil(first.freeAt - Date.now()));
   const code = first.benchReason ?? 'provider_auth';
   return new HoldfastError(code, `${provider}: every key that this caller may use is benched`, { retryAfterMs });
 }
