@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import OpenAI from 'openai';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { inject } from 'vitest';
 import { createGateway, type Gateway } from '../../cli/gateway.ts';
 import { loadConfig } from '../../config/load.ts';
@@ -31,18 +31,22 @@ export interface TestGateway {
   stop(): Promise<void>;
 }
 
-const logger = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
+const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
 let runtimeInstalled = false;
 
 /** Sends the SDK's log lines to the tests' logger. */
-export function silenceRuntime(): void {
+export function silenceRuntime(logger: Logger = quiet): void {
   if (!runtimeInstalled) installRuntime(logger);
   runtimeInstalled = true;
 }
 
 /** A whole gateway in this process, on real Temporal, Postgres (and Redis, where `configured`). */
-export async function startGateway(yaml: string, parts: Parts = 'embedded'): Promise<TestGateway> {
-  silenceRuntime();
+export async function startGateway(
+  yaml: string,
+  parts: Parts = 'embedded',
+  logger: Logger = quiet,
+): Promise<TestGateway> {
+  silenceRuntime(logger);
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
   const configFile = join(dir, 'gateway.yaml');
   writeFileSync(configFile, yaml);
