@@ -101,6 +101,25 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     expect(worker.stderr).toBe("The database lacks 0001-foundation, 0003-credentials. Run 'holdfast migrate' first.\n");
   });
 
+  it('have their encryption key changed in steps', async () => {
+    const admin = connectDatabase({ url: env.DATABASE_URL ?? '', maxConnections: 1, onError: () => {} });
+    const dedicated = { DATABASE_URL: (env.DATABASE_URL ?? '').replace(/postgres$/, 'rotated') };
+    await sql`CREATE DATABASE rotated`.execute(admin);
+    await admin.destroy();
+    expect(await run(['migrate'], dedicated).ended).toBe(0);
+    const rotate = async (keys: Record<string, string>) => {
+      const command = run(['keys', 'rotate-encryption'], { ...dedicated, ...keys });
+      return { code: await command.ended, said: command.stdout + command.stderr };
+    };
+    const next = 'b2'.repeat(32);
+    expect(await rotate({})).toMatchObject({ code: 0 });
+    const refused = await rotate({ GATEWAY_ENCRYPTION_KEY: next });
+    expect(refused).toMatchObject({ code: 1, said: expect.stringContaining('GATEWAY_ENCRYPTION_KEYS_PREVIOUS') });
+    const rotated = { GATEWAY_ENCRYPTION_KEY: next, GATEWAY_ENCRYPTION_KEYS_PREVIOUS: ENCRYPTION_KEY };
+    expect((await rotate(rotated)).said).toContain('Re-wrapped 2 data keys');
+    expect(await rotate({ GATEWAY_ENCRYPTION_KEY: next })).toMatchObject({ code: 0 });
+  });
+
   it('serve the official client, streaming and not', async () => {
     await startWorker();
     const client = new OpenAI({ apiKey: MASTER_KEY, baseURL: `${url}/v1`, maxRetries: 0 });
