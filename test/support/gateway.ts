@@ -35,7 +35,11 @@ const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
 let runtimeInstalled = false;
 
 /** Sends the SDK's log lines to the tests' logger. */
-export function silenceRuntime(logger: Logger = quiet): void {
+export function silenceRuntime(): void {
+  logRuntimeTo(quiet);
+}
+
+function logRuntimeTo(logger: Logger): void {
   if (!runtimeInstalled) installRuntime(logger);
   runtimeInstalled = true;
 }
@@ -46,7 +50,7 @@ export async function startGateway(
   parts: Parts = 'embedded',
   logger: Logger = quiet,
 ): Promise<TestGateway> {
-  silenceRuntime(logger);
+  logRuntimeTo(logger);
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
   const configFile = join(dir, 'gateway.yaml');
   writeFileSync(configFile, yaml);
