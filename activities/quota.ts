@@ -1,12 +1,15 @@
 import type { Logger } from 'pino';
 import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { AdmissionRequest } from '../domain/model-call.ts';
+import type { RateLimit } from '../domain/rate-limit.ts';
 import { RUN_EPOCH } from '../domain/stream-item.ts';
-import type { Counters, RateLimit } from '../storage/counters/counters.ts';
+import type { Counters } from '../storage/counters/counters.ts';
+import { budgetAlerts } from '../storage/postgres/budget-alerts.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
 import { type Ending, settle } from '../storage/postgres/settlement.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
+import type { BudgetWebhook } from './budget-webhook.ts';
 import { toFailure, toInfrastructureFailure } from './failures.ts';
 
 export interface QuotaDeps {
@@ -14,17 +17,19 @@ export interface QuotaDeps {
   readonly reservations: Reservations;
   readonly counters: Counters;
   readonly streams: StreamLog;
+  /** undefined: budget alerts are logged only. */
+  readonly budgetWebhook: BudgetWebhook | undefined;
   readonly logger: Logger;
 }
 
 export interface Settlement extends Ending {
-  readonly keyId: string | null;
+  readonly limits: readonly RateLimit[];
   /** How far the tokens used are off what was admitted. */
   readonly tokenDifference: number;
 }
 
 /** Before each model call and after it. Local activities: a few milliseconds, no task queue in between. */
-export function createQuotaActivities({ db, reservations, counters, streams, logger }: QuotaDeps) {
+export function createQuotaActivities({ db, reservations, counters, streams, budgetWebhook, logger }: QuotaDeps) {
   /** Rate limits are a courtesy to the providers; without Redis they are off and requests go on. */
   const admit = async (requestId: string, limits: readonly RateLimit[]) => {
     if (limits.length === 0) return;
@@ -38,19 +43,19 @@ export function createQuotaActivities({ db, reservations, counters, streams, log
   return {
     /** Takes the request from all limits or from none. Fails with `policy_rate_limited` or `policy_budget_exceeded`. */
     async reserve(requestId: string, admission: AdmissionRequest): Promise<void> {
-      const { keyId, maxCostNanos, priceVersion } = admission;
-      if (keyId === null) return;
-      await admit(requestId, limitsOf(keyId, admission));
-      const reserved = await reservations
-        .reserve({ requestId, keyId, nanos: maxCostNanos, priceVersion })
+      const { limits, maxCostNanos, priceVersion } = admission;
+      await admit(requestId, limits);
+      const result = await reservations
+        .reserve({ requestId, nanos: maxCostNanos, priceVersion })
         .catch((error: unknown) => {
           throw toInfrastructureFailure(toHoldfastError(error));
         });
-      if (reserved === 'exceeded') {
+      if (!result.reserved) {
+        const { scope, period } = result.exceeded;
         throw toFailure(
           new HoldfastError(
             'policy_budget_exceeded',
-            'This request could cost more than what is left of the key’s monthly cost cap.',
+            `This request could cost more than what is left of the ${period} budget of its ${scope}.`,
           ),
         );
       }
@@ -58,36 +63,28 @@ export function createQuotaActivities({ db, reservations, counters, streams, log
 
     /**
      * Books what the request cost, frees the rest, closes its ledger row and tells a caller who still waits. Every
-     * failure is retried: money is never left unsettled.
+     * failure is retried: money is never left unsettled. Returns the budget alerts to deliver.
      */
-    async settle(settlement: Settlement): Promise<void> {
-      await settle(db, settlement);
-      if (settlement.keyId !== null && settlement.tokenDifference !== 0) {
-        await counters.adjust(tokensOf(settlement.keyId), settlement.tokenDifference).catch(() => {});
-      }
+    async settle(settlement: Settlement): Promise<readonly string[]> {
+      const alerts = await settle(db, settlement);
+      const { limits, tokenDifference } = settlement;
+      const tokens = tokenDifference === 0 ? [] : limits.filter(({ kind }) => kind === 'tokens');
+      await Promise.allSettled(tokens.map(({ name }) => counters.adjust(name, tokenDifference)));
       if (settlement.error) {
         const item = { type: 'failed', error: settlement.error } as const;
         await streams.append(settlement.requestId, RUN_EPOCH, [item]).catch((error: unknown) => {
           logger.warn({ err: error, run: settlement.requestId }, 'Stream log failed');
         });
       }
+      for (const alert of await budgetAlerts(db, alerts)) {
+        logger.warn(alert, `The ${alert.period} budget of the ${alert.scope.type} is ${alert.threshold} % spent`);
+      }
+      return budgetWebhook ? alerts : [];
     },
   };
 }
 
-const requestsOf = (keyId: string) => `key:${keyId}:requests`;
-const tokensOf = (keyId: string) => `key:${keyId}:tokens`;
-
-function limitsOf(keyId: string, admission: AdmissionRequest): RateLimit[] {
-  const { requestsPerMinute, tokensPerMinute, estimatedTokens } = admission;
-  const limits: RateLimit[] = [];
-  if (requestsPerMinute !== null) limits.push({ name: requestsOf(keyId), limit: requestsPerMinute, cost: 1 });
-  if (tokensPerMinute !== null) limits.push({ name: tokensOf(keyId), limit: tokensPerMinute, cost: estimatedTokens });
-  return limits;
-}
-
-function rateLimited({ name, limit, cost }: RateLimit, retryAfterMs: number): HoldfastError {
-  const kind = name.endsWith(':tokens') ? 'tokens' : 'requests';
+function rateLimited({ kind, limit, cost }: RateLimit, retryAfterMs: number): HoldfastError {
   if (Number.isFinite(retryAfterMs)) {
     return new HoldfastError('policy_rate_limited', `Rate limit reached: ${limit} ${kind} per minute.`, {
       retryAfterMs,

@@ -5,6 +5,7 @@ import type { ApiDeps } from './context.ts';
 import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
+import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
@@ -13,6 +14,7 @@ import { models } from './routes/models.ts';
 import { providerKeys } from './routes/provider-keys.ts';
 import { providers } from './routes/providers.ts';
 import { root } from './routes/root.ts';
+import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
 
@@ -36,19 +38,8 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(auth, { masterKey: deps.masterKey, virtualKeys: deps.virtualKeys });
   await app.register(openapi, { version: deps.version });
 
-  for (const routes of [
-    root,
-    health,
-    providers,
-    models,
-    chatCompletions,
-    generate,
-    logs,
-    usage,
-    virtualKeys,
-    providerKeys,
-  ]) {
-    await app.register(routes, deps);
-  }
+  const serving = [root, health, providers, models, chatCompletions, generate, logs, usage];
+  const administering = [virtualKeys, providerKeys, tenants, budgets];
+  for (const routes of [...serving, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

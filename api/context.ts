@@ -4,10 +4,13 @@ import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
+import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
+import type { Policies } from '../storage/postgres/policies.ts';
 import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
+import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import type { TemporalRuns } from './runs/temporal-runs.ts';
@@ -24,6 +27,9 @@ export interface ApiDeps {
   readonly bodies: Bodies;
   readonly ledger: Ledger;
   readonly virtualKeys: VirtualKeys;
+  readonly policies: Policies;
+  readonly tenants: Tenants;
+  readonly budgets: Budgets;
   readonly providerKeys: ProviderKeys;
   /** For probes: what a provider's calls authenticate with. */
   readonly credentials: Credentials;

@@ -201,11 +201,14 @@ export class Calls {
 
   private async cover(call: TargetCall): Promise<void> {
     const covered = await this.deps.reservations.cover(call.requestId, call.target.maxCostNanos);
-    if (covered === 'exceeded') {
-      throw new CallFailed(
-        new HoldfastError('policy_budget_exceeded', 'The key’s cost cap does not cover a further call.'),
-      );
-    }
+    if (covered.reserved) return;
+    const { scope, period } = covered.exceeded;
+    throw new CallFailed(
+      new HoldfastError(
+        'policy_budget_exceeded',
+        `The ${period} budget of the ${scope} does not cover a further call.`,
+      ),
+    );
   }
 
   /** Waits while another process is at it; once its lease ended the attempt is `unknown` and the next may be made. */

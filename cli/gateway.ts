@@ -1,3 +1,4 @@
+import { Client } from '@temporalio/client';
 import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import { Redis } from 'ioredis';
@@ -17,18 +18,23 @@ import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
+import { Budgets } from '../storage/postgres/budgets.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
+import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
+import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
+import { presenceOf } from '../workers/presence.ts';
+import { ensureSchedules } from '../workers/schedules.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
 import { readVersion } from './version.ts';
@@ -108,15 +114,30 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       const lease = new Lease(new Processes(db), processId, logger);
       await lease.start();
       closers.push(() => lease.stop());
+      const client = new Client(temporal);
       const instance = await createInteractiveWorker({
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
-        activities: createActivities({ db, reservations, counters, streams, calls, logger }),
+        activities: createActivities({
+          db,
+          reservations,
+          counters,
+          streams,
+          calls,
+          budgetWebhook: config.gateway.budgets.webhook,
+          presenceOf: (runId) => presenceOf(client, runId),
+          logger,
+        }),
         workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
       });
       worker = { instance, running: instance.run() };
+      await ensureSchedules({
+        client,
+        taskQueue: options.taskQueue,
+        sweepIntervalSeconds: config.gateway.budgets.sweep_interval,
+      });
     }
 
     let ready = true;
@@ -132,6 +153,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           bodies,
           ledger: new Ledger(db),
           virtualKeys: new VirtualKeys(db),
+          policies: new Policies(db),
+          tenants: new Tenants(db),
+          budgets: new Budgets(db),
           providerKeys,
           credentials,
           streams,

@@ -66,6 +66,14 @@ const gatewayObject = z.strictObject({
       tokens_per_minute: z.int().positive().default(100_000),
     })
     .prefault({}),
+  budgets: z
+    .strictObject({
+      /** Told when a budget is 50, 80 and 100 % spent. */
+      webhook: z.strictObject({ url: z.url(), secret: optionalText }).optional(),
+      /** Seconds between two comparisons of the counters with the ledger; 0 for none. */
+      sweep_interval: z.number().min(0).default(60),
+    })
+    .prefault({}),
   retry: z
     .strictObject({
       /** Seconds before the second call; doubles with each further one. */

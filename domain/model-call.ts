@@ -1,4 +1,5 @@
 import type { NanoDollars, Price, Usage } from './money.ts';
+import type { RateLimit } from './rate-limit.ts';
 
 /** One target of the route plan with everything a call to it needs, fixed when the request was accepted. */
 export interface CallTarget {
@@ -39,10 +40,7 @@ export interface ModelCall {
 
 /** What is reserved before the call. */
 export interface AdmissionRequest {
-  /** null for the master key, which has no limits. */
-  readonly keyId: string | null;
-  readonly requestsPerMinute: number | null;
-  readonly tokensPerMinute: number | null;
+  readonly limits: readonly RateLimit[];
   /** Input tokens, estimated; the limit is corrected by what the provider counted. */
   readonly estimatedTokens: number;
   readonly maxCostNanos: NanoDollars;

@@ -10,6 +10,7 @@ import {
 import type { Activities } from '../activities/index.ts';
 import { ERRORS, type ErrorInfo } from '../domain/errors.ts';
 import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
+import { announceBudgetAlerts } from './budget-alert.ts';
 import { errorInfoOf, toWorkflowFailure } from './failures.ts';
 
 /** Quota, cost and ledger: milliseconds each, repeated until the database answers. */
@@ -32,7 +33,8 @@ const GRACE_MS = 5_000;
  */
 export async function modelCall(call: ModelCall): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call);
-  await settle(call, ended);
+  // Histories of before there were alerts have no value here.
+  await announceBudgetAlerts((await settle(call, ended)) ?? []);
   if ('result' in ended) return ended.result;
   if (ended.error.code === 'gateway_cancelled') throw new CancelledFailure(ended.error.message);
   throw toWorkflowFailure(ended.error);
@@ -94,7 +96,7 @@ function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResu
   });
 }
 
-function settle(call: ModelCall, ended: Ended): Promise<void> {
+function settle(call: ModelCall, ended: Ended): Promise<readonly string[]> {
   const { requestId, admission } = call;
   const usage = 'result' in ended ? ended.result.usage : undefined;
   const used = usage ? usage.inputTokens + usage.outputTokens : admission.estimatedTokens;
@@ -102,7 +104,7 @@ function settle(call: ModelCall, ended: Ended): Promise<void> {
   return CancellationScope.nonCancellable(() =>
     quota.settle({
       requestId,
-      keyId: admission.keyId,
+      limits: admission.limits,
       tokenDifference: used - admission.estimatedTokens,
       ...('error' in ended
         ? { state: cancelled ? ('cancelled' as const) : ('failed' as const), error: ended.error }

@@ -3,13 +3,16 @@ import type { FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { LRUCache } from 'lru-cache';
 import { HoldfastError } from '../../domain/errors.ts';
-import type { Caller } from '../../storage/postgres/requests.ts';
 import { isVirtualKey, type VirtualKey, type VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
 
 /** Who may call a route. `admin` is the master key. */
 export type Access = 'public' | 'key' | 'admin';
 
-export interface AuthenticatedCaller extends Caller {
+export interface AuthenticatedCaller {
+  readonly keyId: string | null;
+  readonly team: string | null;
+  readonly project: string | null;
+  readonly user: string | null;
   /** undefined for the master key. */
   readonly key: VirtualKey | undefined;
 }

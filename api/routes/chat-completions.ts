@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { toChatCompletion } from '../../domain/openai-chat.ts';
+import { ownerOf } from '../../storage/postgres/requests.ts';
 import { loadAnswer } from '../runs/follow.ts';
 import { awaitResult, sendStream, setMetadataHeaders, startRun } from '../runs/serve.ts';
 import { chatCompletion, chatCompletionBody, pendingCompletion, withoutNulls } from '../schemas/chat.ts';
@@ -48,7 +49,7 @@ export const chatCompletions: Routes = async (app, deps) => {
     response: { 200: chatCompletion, 202: pendingCompletion, '4xx': errorEnvelope, '5xx': errorEnvelope },
   };
   app.get('/v1/chat/completions/:id', { schema: retrieve }, async ({ params, caller }, reply) => {
-    const stored = await deps.requests.find(params.id, caller);
+    const stored = await deps.requests.find(params.id, ownerOf(caller));
     if (!stored) throw new HoldfastError('caller_not_found', `There is no completion '${params.id}'.`);
     reply.header('x-holdfast-run-id', stored.runId);
     if (stored.answer) {

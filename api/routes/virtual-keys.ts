@@ -8,10 +8,16 @@ import type { Routes } from './route.ts';
 
 const name = z.string().min(1).max(200);
 const perMinute = z.int().positive();
+const count = z.number().nullable();
 
 const settings = z.strictObject({
   name,
-  rateLimit: z.strictObject({ rpm: perMinute.nullish(), tpm: perMinute.nullish() }).nullish(),
+  /** A `service` key may say in a request's `metadata` for which team, project and user it is. */
+  kind: z.enum(['user', 'service']).optional(),
+  /** Requests and tokens per minute, requests at the same time. */
+  rateLimit: z
+    .strictObject({ rpm: perMinute.nullish(), tpm: perMinute.nullish(), concurrent: perMinute.nullish() })
+    .nullish(),
   /** USD per calendar month (UTC). */
   costCap: z.number().min(0).max(1_000_000).nullish(),
   defaultModel: z.string().nullish(),
@@ -20,6 +26,9 @@ const settings = z.strictObject({
   team: name.nullish(),
   project: name.nullish(),
   user: name.nullish(),
+  metadata: z.record(z.string().max(100), z.json()).optional(),
+  /** Only providers of this zone may serve it. */
+  privacyZone: name.nullish(),
   isActive: z.boolean().optional(),
   expiresAt: z.iso.datetime({ offset: true }).nullish(),
   mappedProviderKeys: mappedProviderKeys.nullish(),
@@ -29,7 +38,8 @@ const entity = z.object({
   id: z.string(),
   name: z.string(),
   prefix: z.string(),
-  rateLimit: z.object({ rpm: z.number().nullable(), tpm: z.number().nullable() }),
+  kind: z.enum(['user', 'service']),
+  rateLimit: z.object({ rpm: count, tpm: count, concurrent: count }),
   costCap: z.number().nullable(),
   spentUsd: z.number(),
   reservedUsd: z.number(),
@@ -38,6 +48,8 @@ const entity = z.object({
   team: z.string().nullable(),
   project: z.string().nullable(),
   user: z.string().nullable(),
+  metadata: z.record(z.string(), z.unknown()),
+  privacyZone: z.string().nullable(),
   isActive: z.boolean(),
   expiresAt: z.date().nullable(),
   createdAt: z.date(),
@@ -111,9 +123,14 @@ export const virtualKeys: Routes = async (app, { virtualKeys, providerKeys, prov
 const notFound = (id: string) => new HoldfastError('caller_not_found', `There is no virtual key '${id}'.`);
 
 const NO_SETTINGS: Omit<VirtualKeySettings, 'name'> = {
+  kind: 'user',
   requestsPerMinute: null,
   tokensPerMinute: null,
+  concurrentRequests: null,
   costCapNanos: null,
+  roles: ['developer'],
+  metadata: {},
+  privacyZone: null,
   defaultModel: null,
   allowedModels: null,
   team: null,
@@ -134,6 +151,7 @@ function toSettings(body: { readonly [K in keyof Settings]?: Settings[K] | undef
     ...(rateLimit !== undefined && {
       requestsPerMinute: rateLimit?.rpm ?? null,
       tokensPerMinute: rateLimit?.tpm ?? null,
+      concurrentRequests: rateLimit?.concurrent ?? null,
     }),
     ...(costCap !== undefined && { costCapNanos: costCap === null ? null : fromDollars(costCap) }),
     ...(expiresAt !== undefined && { expiresAt: expiresAt === null ? null : new Date(expiresAt) }),
@@ -144,7 +162,8 @@ const toJson = (key: VirtualKey, mappedProviderKeys: ShownMappedKeys): z.infer<t
   id: key.id,
   name: key.name,
   prefix: key.prefix,
-  rateLimit: { rpm: key.requestsPerMinute, tpm: key.tokensPerMinute },
+  kind: key.kind,
+  rateLimit: { rpm: key.requestsPerMinute, tpm: key.tokensPerMinute, concurrent: key.concurrentRequests },
   costCap: key.costCapNanos === null ? null : toDollars(key.costCapNanos),
   spentUsd: toDollars(key.spentNanos),
   reservedUsd: toDollars(key.reservedNanos),
@@ -153,6 +172,8 @@ const toJson = (key: VirtualKey, mappedProviderKeys: ShownMappedKeys): z.infer<t
   team: key.team,
   project: key.project,
   user: key.user,
+  metadata: { ...key.metadata },
+  privacyZone: key.privacyZone,
   isActive: key.isActive,
   expiresAt: key.expiresAt,
   createdAt: key.createdAt,

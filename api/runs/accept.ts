@@ -5,7 +5,11 @@ import { HoldfastError } from '../../domain/errors.ts';
 import type { IdPrefix } from '../../domain/ids.ts';
 import { newId } from '../../domain/ids.ts';
 import type { AdmissionRequest, CallTarget } from '../../domain/model-call.ts';
+import { limitName, type RateLimit } from '../../domain/rate-limit.ts';
 import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
+import type { Attribution, Scope } from '../../domain/scope.ts';
+import type { Policy } from '../../storage/postgres/policies.ts';
+import { ownerOf } from '../../storage/postgres/requests.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import type { ApiDeps } from '../context.ts';
 import type { AuthenticatedCaller } from '../plugins/auth.ts';
@@ -42,7 +46,10 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const { gateway } = deps.config;
   const model = incoming.model ?? caller.key?.defaultModel ?? undefined;
   const input = boundInput(request);
-  const targets = toCallTargets(deps, incoming, permittedTargets(deps, incoming, model), input);
+  const planned = permittedTargets(deps, incoming, model);
+  const who = attribute(incoming);
+  const policy = await deps.policies.of(who, [...new Set(planned.map(({ model }) => model))]);
+  const targets = toCallTargets(deps, incoming, planned, input, policy);
   const id = newId(incoming.idPrefix);
   const requestId = incoming.requestId ?? id;
   const modelRequested = model ?? targets[0]?.model ?? '';
@@ -50,17 +57,14 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const now = Date.now();
   const deadlineAt = now + gateway.server.request_deadline * 1000;
 
-  const attribution = {
-    team: caller.team ?? attribute(incoming.metadata.team),
-    project: caller.project ?? attribute(incoming.metadata.project),
-    user: caller.user ?? attribute(incoming.metadata.user),
-  };
   await deps.requests.insert({
     id,
     runId: id,
     requestId,
-    caller,
-    attribution,
+    owner: ownerOf(caller),
+    attribution: { ...who, organisation: policy.organisation },
+    feature: text(incoming.metadata.feature),
+    markupPercent: policy.markupPercent,
     surface: incoming.surface,
     modelRequested,
     prompt: preview(request, gateway.logging.prompt_preview),
@@ -76,10 +80,10 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     keyScope: { virtualKeyId: caller.keyId, team: caller.team },
     retryDelayMs: gateway.retry.retry_delay * 1000,
     deadlineAt,
-    admission: toAdmission(deps, caller, targets, input),
+    admission: toAdmission(deps, caller, targets, input, policy),
   };
   try {
-    await deps.runs.start({ id, call, team: attribution.team, keyName: caller.key?.name ?? 'master', modelRequested });
+    await deps.runs.start({ id, call, team: who.team, keyName: caller.key?.name ?? 'master', modelRequested });
   } catch (error) {
     // A start that comes through after all finds the request settled and calls nobody.
     const info = error instanceof HoldfastError ? error.info : undefined;
@@ -113,17 +117,17 @@ const isNamed = ({ provider, model, catalogued }: RouteTarget, allowed: readonly
 
 function toCallTargets(
   { providers }: ApiDeps,
-  { caller, request }: IncomingRequest,
+  { request }: IncomingRequest,
   planned: readonly RouteTarget[],
   input: InputBound,
+  { hardBudget }: Policy,
 ): readonly CallTarget[] {
-  const hardBudget = caller.key?.costCapNanos != null;
-  // A cap cannot be kept on a model whose price is not known.
+  // A hard budget cannot be kept on a model whose price is not known.
   const usable = hardBudget ? planned.filter((target) => target.catalogued) : planned;
   if (usable.length === 0) {
     throw new HoldfastError(
       'policy_model_not_priced',
-      `'${planned[0]?.model}' has no price in the catalogue, so this key’s cost cap cannot be kept. Add it with GATEWAY_MODELS.`,
+      `'${planned[0]?.model}' has no price in the catalogue, so a hard budget cannot be kept. Add it with GATEWAY_MODELS.`,
       { param: 'model' },
     );
   }
@@ -151,12 +155,22 @@ function toAdmission(
   { key }: AuthenticatedCaller,
   targets: readonly CallTarget[],
   input: InputBound,
+  { limits }: Policy,
 ): AdmissionRequest {
-  const defaults = key && gateway.rate_limit.enabled ? gateway.rate_limit : undefined;
+  const own = limits.some(({ scope }) => scope === 'key');
+  const { enabled, requests_per_minute, tokens_per_minute } = gateway.rate_limit;
+  const byDefault = {
+    scope: 'key',
+    requestsPerMinute: requests_per_minute,
+    tokensPerMinute: tokens_per_minute,
+  } as const;
+  const all = key && enabled && !own ? [...limits, { ...byDefault, id: key.id }] : limits;
   return {
-    keyId: key?.id ?? null,
-    requestsPerMinute: key?.requestsPerMinute ?? defaults?.requests_per_minute ?? null,
-    tokensPerMinute: key?.tokensPerMinute ?? defaults?.tokens_per_minute ?? null,
+    limits: all.flatMap(({ scope: type, id, requestsPerMinute, tokensPerMinute }): RateLimit[] => {
+      const of = (kind: RateLimit['kind'], limit: number | null, cost: number): RateLimit[] =>
+        limit === null ? [] : [{ name: limitName({ type, id } as Scope, kind), kind, limit, cost }];
+      return [...of('requests', requestsPerMinute, 1), ...of('tokens', tokensPerMinute, input.typicalTokens)];
+    }),
     estimatedTokens: input.typicalTokens,
     maxCostNanos: Math.max(...targets.map((target) => target.maxCostNanos)),
     priceVersion: catalogue.priceDate,
@@ -165,8 +179,21 @@ function toAdmission(
 
 const MAX_ATTRIBUTE_LENGTH = 200;
 
-const attribute = (value: unknown): string | null =>
+const text = (value: unknown): string | null =>
   typeof value === 'string' && value ? value.slice(0, MAX_ATTRIBUTE_LENGTH) : null;
+
+/** For whom a request counts: as its key says, and where the caller is trusted with it, as its metadata says. */
+function attribute({ caller, metadata }: IncomingRequest): Omit<Attribution, 'organisation'> {
+  const { keyId, team, project, user, key } = caller;
+  const trusted = key === undefined || key.kind === 'service';
+  const said = trusted ? metadata : {};
+  return {
+    keyId,
+    team: team ?? text(said.team),
+    project: project ?? text(said.project),
+    user: user ?? text(said.user),
+  };
+}
 
 function preview(request: ModelRequest, length: number): string {
   if (length === 0) return '';

@@ -1,10 +1,4 @@
-export interface RateLimit {
-  /** What is counted, e.g. `key:vk-…:requests`. */
-  readonly name: string;
-  readonly limit: number;
-  /** How much of the limit the request takes. */
-  readonly cost: number;
-}
+import type { RateLimit } from '../../domain/rate-limit.ts';
 
 export type Admission =
   | { readonly admitted: true }

@@ -1,4 +1,5 @@
-import { type Admission, type Counters, type RateLimit, WINDOW_MS, waitFor } from './counters.ts';
+import type { RateLimit } from '../../domain/rate-limit.ts';
+import { type Admission, type Counters, WINDOW_MS, waitFor } from './counters.ts';
 
 interface Window {
   readonly counts: Map<string, number>;

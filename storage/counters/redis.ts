@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
-import { type Admission, type Counters, type RateLimit, WINDOW_MS } from './counters.ts';
+import type { RateLimit } from '../../domain/rate-limit.ts';
+import { type Admission, type Counters, WINDOW_MS } from './counters.ts';
 
 /**
  * `waitFor` of counters.ts for every limit, then all are taken or none. Time is Redis's, so that the clocks of gateway

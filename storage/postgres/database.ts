@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Kysely, Migrator, PostgresDialect, type PostgresPoolClient, sql } from 'kysely';
 import pg from 'pg';
 import { HoldfastError } from '../../domain/errors.ts';
@@ -22,6 +23,9 @@ pg.types.setTypeParser(pg.types.builtins.DATE, String);
 
 /** Milliseconds to wait for a connection before a request is answered with 503. */
 const CONNECTION_TIMEOUT_MS = 5_000;
+/** Milliseconds within which a refused or reset connection is tried again: a restart, a failover, a single slot not yet free. */
+const RECONNECT_PATIENCE_MS = 2_000;
+const RECONNECT_DELAY_MS = 100;
 /** Milliseconds after which the server gives up a statement; every one of ours takes milliseconds. */
 const STATEMENT_TIMEOUT_MS = 15_000;
 
@@ -37,8 +41,21 @@ export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseO
     application_name: 'holdfast',
   });
   pool.on('error', onError);
-  const connect = async () => guarded(await reaching(() => pool.connect()));
+  const connect = async () => guarded(await reaching(() => patiently(() => pool.connect())));
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool: { connect, end: () => pool.end() } }) });
+}
+
+/** Nothing was sent yet, so that connecting again repeats nothing. */
+async function patiently<T>(connect: () => Promise<T>): Promise<T> {
+  const giveUpAt = Date.now() + RECONNECT_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await connect();
+    } catch (error) {
+      if (!isUnreachable(error) || Date.now() > giveUpAt) throw error;
+      await sleep(RECONNECT_DELAY_MS);
+    }
+  }
 }
 
 /** A client whose lost connection is `gateway_unavailable` to everyone above. */
@@ -94,3 +111,6 @@ export function isUniqueViolation(error: unknown, constraint?: string): boolean 
   const { code, constraint: violated } = (error ?? {}) as { code?: string; constraint?: string };
   return code === '23505' && (constraint === undefined || violated === constraint);
 }
+
+/** Whether `error` is a reference to a row that is not there, or to one that is still needed. */
+export const isForeignKeyViolation = (error: unknown): boolean => (error as { code?: string } | null)?.code === '23503';

@@ -2,29 +2,26 @@ import { sql } from 'kysely';
 import { type ErrorCode, type ErrorInfo, HoldfastError } from '../../domain/errors.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { RunState } from '../../domain/run-state.ts';
+import type { Attribution } from '../../domain/scope.ts';
 import type { SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
 
-/** Who a request belongs to. */
-export interface Caller {
-  /** null for the master key. */
-  readonly keyId: string | null;
-  readonly team: string | null;
-  readonly project: string | null;
-  readonly user: string | null;
-}
+/** The owner of everything: sees all requests. */
+export const MASTER_OWNER = 'master';
 
-/** Within whom `x-request-id` is unique and who may read a request back. */
-export const ownerOf = ({ team, keyId }: Caller): string => (team ? `team:${team}` : keyId ? `key:${keyId}` : 'master');
+/** Within whom `x-request-id` is unique and who may read a request back: the team, else the key. */
+export const ownerOf = ({ team, keyId }: Pick<Attribution, 'team' | 'keyId'>): string =>
+  team ? `team:${team}` : keyId ? `key:${keyId}` : MASTER_OWNER;
 
 export interface NewRequest {
   readonly id: string;
   readonly runId: string;
   readonly requestId: string;
-  /** Who authenticated: whose request it is. */
-  readonly caller: Caller;
-  /** For whom it is counted; where the caller's key does not say, the caller may. */
-  readonly attribution: Omit<Caller, 'keyId'>;
+  /** By who authenticated (`ownerOf`): whose request it is, whomever it is counted for. */
+  readonly owner: string;
+  readonly attribution: Attribution;
+  readonly feature: string | null;
+  readonly markupPercent: number;
   readonly surface: string;
   readonly modelRequested: string;
   readonly prompt: string;
@@ -64,18 +61,19 @@ export class Requests {
 
   /** Commits a request and its body. Throws `caller_conflict` when the owner already used the request id. */
   async insert(request: NewRequest): Promise<void> {
-    const { caller, attribution, body } = request;
+    const { attribution, body } = request;
     try {
       await sql`
         WITH body AS (
           INSERT INTO bodies (ref, content) VALUES (${body.ref}, ${body.content}) ON CONFLICT DO NOTHING
         )
         INSERT INTO llm_requests
-          (id, run_id, request_id, owner, virtual_key_id, team, project, user_id, surface, prompt, body_ref,
-           model_requested, parameters, state)
+          (id, run_id, request_id, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
+           surface, prompt, body_ref, model_requested, parameters, state)
         VALUES
-          (${request.id}, ${request.runId}, ${request.requestId}, ${ownerOf(caller)}, ${caller.keyId}, ${attribution.team},
-           ${attribution.project}, ${attribution.user}, ${request.surface}, ${request.prompt}, ${body.ref},
+          (${request.id}, ${request.runId}, ${request.requestId}, ${request.owner}, ${attribution.keyId},
+           ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
+           ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
            ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, 'queued')`.execute(this.db);
     } catch (error) {
       if (!isUniqueViolation(error, 'llm_requests_owner_request_id_key')) throw error;
@@ -87,15 +85,14 @@ export class Requests {
     }
   }
 
-  /** A request by its id or its `x-request-id`, if `caller` may see it. */
-  async find(idOrRequestId: string, caller: Caller): Promise<StoredRequest | undefined> {
-    const owner = ownerOf(caller);
+  /** A request by its id or its `x-request-id`, if `owner` may see it. */
+  async find(idOrRequestId: string, owner: string): Promise<StoredRequest | undefined> {
     const row = await this.db
       .selectFrom('llm_requests')
       .select(['id', 'run_id', 'surface', 'state', 'timestamp', 'error_code', 'error_message', 'error_param'])
       .where((eb) =>
         eb.or([
-          owner === 'master' ? eb('id', '=', idOrRequestId) : eb.and({ id: idOrRequestId, owner }),
+          owner === MASTER_OWNER ? eb('id', '=', idOrRequestId) : eb.and({ id: idOrRequestId, owner }),
           eb.and({ request_id: idOrRequestId, owner }),
         ]),
       )

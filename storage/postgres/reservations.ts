@@ -1,21 +1,32 @@
 import { sql } from 'kysely';
 import type { NanoDollars } from '../../domain/money.ts';
+import type { ScopeType } from '../../domain/scope.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
+import { countersOf, ensureCounters } from './spend-counters.ts';
 
-/** A reservation against the monthly cost cap of a virtual key. */
 export interface NewReservation {
   readonly requestId: string;
-  readonly keyId: string;
   /** The most one call of the request can cost. */
   readonly nanos: NanoDollars;
   readonly priceVersion: string;
 }
 
-export type ReserveResult = 'reserved' | 'exceeded';
+/** `exceeded` names the first hard budget that has not that much left. */
+export type ReserveResult =
+  | { readonly reserved: true }
+  | { readonly reserved: false; readonly exceeded: { readonly scope: ScopeType; readonly period: string } };
+
+interface Verdict {
+  readonly done: boolean;
+  readonly complete: boolean;
+  readonly scope_type: ScopeType | null;
+  readonly period: string | null;
+}
 
 /**
- * The money saga's first half: an amount is set aside before a call and settled after it (see `settlement.ts`).
- * `spent + reserved` never passes the cap: every statement checks it on the row it locks.
+ * The money saga's first half: an amount is set aside in every budget of a request's scopes before a call, and settled
+ * after it (see `settlement.ts`). `spent + reserved` never passes a hard limit: every statement locks the counters in
+ * (type, id) order and checks them as they are then.
  */
 export class Reservations {
   private readonly db: Sql;
@@ -24,40 +35,66 @@ export class Reservations {
     this.db = db;
   }
 
-  /** Sets the amount aside, or nothing at all. Idempotent by request. */
-  async reserve({ requestId, keyId, nanos, priceVersion }: NewReservation): Promise<ReserveResult> {
+  /** Sets the amount aside in all budgets or in none. Idempotent by request. */
+  async reserve(reservation: NewReservation): Promise<ReserveResult> {
+    for (;;) {
+      const verdict = await this.tryReserve(reservation);
+      if (verdict.done) return { reserved: true };
+      // What fills the budget may be the same request's reservation, made by somebody else meanwhile.
+      if (verdict.complete) return (await this.exists(reservation.requestId)) ? { reserved: true } : refusal(verdict);
+      await ensureCounters(this.db, reservation.requestId);
+    }
+  }
+
+  private async exists(requestId: string): Promise<boolean> {
+    const query = this.db.selectFrom('reservations').select('request_id').where('request_id', '=', requestId);
+    return (await query.limit(1).executeTakeFirst()) !== undefined;
+  }
+
+  private async tryReserve({ requestId, nanos, priceVersion }: NewReservation): Promise<Verdict> {
     try {
-      const { rows } = await sql<{ reserved: boolean }>`
+      const { rows } = await sql<Verdict>`
         WITH existing AS (
-          SELECT 1 FROM reservations WHERE request_id = ${requestId}
-        ), counter AS (
-          INSERT INTO spend_counters AS c (scope_type, scope_id, period_start, reserved_nanos)
-          SELECT 'key', ${keyId}, ${THIS_MONTH}, ${nanos}::bigint
-          WHERE NOT EXISTS (SELECT 1 FROM existing) AND ${nanos}::bigint <= ${capOf(keyId)}
-          ON CONFLICT (scope_type, scope_id, period_start) DO UPDATE
-            SET reserved_nanos = c.reserved_nanos + excluded.reserved_nanos
-            WHERE c.spent_nanos + c.reserved_nanos + excluded.reserved_nanos <= ${capOf(keyId)}
-          RETURNING period_start
+          SELECT 1 FROM reservations WHERE request_id = ${requestId} LIMIT 1
+        ), wanted AS (${countersOf(requestId)}
+        ), locked AS (
+          SELECT c.*, w.hard_limit FROM spend_counters c JOIN wanted w
+            ON (c.scope_type, c.scope_id, c.period, c.period_start) = (w.scope_type, w.scope_id, w.period, w.period_start)
+          ORDER BY c.scope_type, c.scope_id, c.period FOR UPDATE OF c
+        ), over AS (
+          SELECT scope_type, period FROM locked
+          WHERE spent_nanos + reserved_nanos + ${nanos}::bigint > hard_limit ORDER BY scope_type, period LIMIT 1
+        ), verdict AS (
+          SELECT (SELECT count(*) FROM locked) = (SELECT count(*) FROM wanted) AS complete,
+                 NOT EXISTS (SELECT 1 FROM existing) AS fresh
+        ), counted AS (
+          UPDATE spend_counters c SET reserved_nanos = c.reserved_nanos + ${nanos}::bigint
+          FROM locked l, verdict v
+          WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (l.scope_type, l.scope_id, l.period, l.period_start)
+            AND v.complete AND v.fresh AND NOT EXISTS (SELECT 1 FROM over)
+          RETURNING c.scope_type, c.scope_id, c.period, c.period_start
         ), reservation AS (
-          INSERT INTO reservations (request_id, scope_type, scope_id, period_start, reserved_nanos, price_version)
-          SELECT ${requestId}, 'key', ${keyId}, period_start, ${nanos}::bigint, ${priceVersion} FROM counter
-          RETURNING 1
+          INSERT INTO reservations
+            (request_id, scope_type, scope_id, period, period_start, reserved_nanos, price_version)
+          SELECT ${requestId}, scope_type, scope_id, period, period_start, ${nanos}::bigint, ${priceVersion} FROM counted
         )
-        SELECT EXISTS (SELECT 1 FROM existing) OR EXISTS (SELECT 1 FROM reservation) AS reserved`.execute(this.db);
-      return rows[0]?.reserved ? 'reserved' : 'exceeded';
+        SELECT NOT fresh OR (complete AND NOT EXISTS (SELECT 1 FROM over)) AS done, complete, over.scope_type, over.period
+        FROM verdict LEFT JOIN over ON true`.execute(this.db);
+      return rows[0] as Verdict;
     } catch (error) {
       // Lost a race against the same request; the winner's statement holds the reservation, ours was undone whole.
-      if (isUniqueViolation(error, 'reservations_pkey')) return 'reserved';
+      if (isUniqueViolation(error, 'reservations_pkey'))
+        return { done: true, complete: true, scope_type: null, period: null };
       throw error;
     }
   }
 
   /**
-   * Makes sure that the reservation covers one more call of `nanos` on top of what earlier attempts cost. A request
-   * without a reservation (the master key's) is always covered.
+   * Makes sure that the reservations cover one more call of `nanos` on top of what earlier attempts cost, in all budgets
+   * or in none. A request without reservations is always covered.
    */
   async cover(requestId: string, nanos: NanoDollars): Promise<ReserveResult> {
-    const { rows } = await sql<{ covered: boolean }>`
+    const { rows } = await sql<Verdict>`
       WITH booked AS (
         SELECT coalesce(sum(CASE WHEN state = 'claimed' THEN max_cost_nanos ELSE cost_nanos END), 0)::bigint AS nanos
         FROM attempts WHERE request_id = ${requestId}
@@ -66,29 +103,33 @@ export class Reservations {
         FROM reservations r, booked
         WHERE r.request_id = ${requestId} AND r.settled_at IS NULL
           AND booked.nanos + ${nanos}::bigint > r.reserved_nanos
+      ), locked AS (
+        SELECT c.*, m.nanos FROM spend_counters c JOIN missing m
+          ON (c.scope_type, c.scope_id, c.period, c.period_start) = (m.scope_type, m.scope_id, m.period, m.period_start)
+        ORDER BY c.scope_type, c.scope_id, c.period FOR UPDATE OF c
+      ), over AS (
+        SELECT l.scope_type, l.period FROM locked l JOIN budgets b
+          ON (b.scope_type, b.scope_id, b.period, b.kind) = (l.scope_type, l.scope_id, l.period, 'hard')
+        WHERE l.spent_nanos + l.reserved_nanos + l.nanos > b.limit_nanos ORDER BY 1, 2 LIMIT 1
       ), raised AS (
-        UPDATE spend_counters c SET reserved_nanos = c.reserved_nanos + m.nanos
-        FROM missing m
-        WHERE (c.scope_type, c.scope_id, c.period_start) = (m.scope_type, m.scope_id, m.period_start)
-          AND c.spent_nanos + c.reserved_nanos + m.nanos <= coalesce(
-            (SELECT cost_cap_nanos FROM virtual_keys WHERE id = m.scope_id), ${NO_CAP})
-        RETURNING c.scope_type, c.scope_id
+        UPDATE spend_counters c SET reserved_nanos = c.reserved_nanos + l.nanos
+        FROM locked l
+        WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (l.scope_type, l.scope_id, l.period, l.period_start)
+          AND NOT EXISTS (SELECT 1 FROM over)
+        RETURNING c.scope_type, c.scope_id, c.period, l.nanos
       ), extended AS (
-        UPDATE reservations r SET reserved_nanos = r.reserved_nanos + m.nanos
-        FROM missing m, raised
-        WHERE r.request_id = m.request_id AND (r.scope_type, r.scope_id) = (m.scope_type, m.scope_id)
-          AND (raised.scope_type, raised.scope_id) = (m.scope_type, m.scope_id)
-        RETURNING 1
+        UPDATE reservations r SET reserved_nanos = r.reserved_nanos + c.nanos
+        FROM raised c
+        WHERE r.request_id = ${requestId} AND (r.scope_type, r.scope_id, r.period) = (c.scope_type, c.scope_id, c.period)
       )
-      SELECT NOT EXISTS (SELECT 1 FROM missing) OR EXISTS (SELECT 1 FROM extended) AS covered`.execute(this.db);
-    return rows[0]?.covered ? 'reserved' : 'exceeded';
+      SELECT NOT EXISTS (SELECT 1 FROM over) AS done, true AS complete, over.scope_type, over.period
+      FROM (SELECT 1) AS one LEFT JOIN over ON true`.execute(this.db);
+    const verdict = rows[0] as Verdict;
+    return verdict.done ? { reserved: true } : refusal(verdict);
   }
 }
 
-const NO_CAP = sql`9223372036854775807::bigint`;
-
-/** Cost caps are monthly, in UTC. */
-export const THIS_MONTH = sql`date_trunc('month', now() AT TIME ZONE 'UTC')::date`;
-
-const capOf = (keyId: string) =>
-  sql`coalesce((SELECT cost_cap_nanos FROM virtual_keys WHERE id = ${keyId}), ${NO_CAP})`;
+const refusal = ({ scope_type, period }: Verdict): ReserveResult => ({
+  reserved: false,
+  exceeded: { scope: scope_type ?? 'key', period: period ?? '' },
+});

@@ -1,6 +1,8 @@
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { AttemptState } from '../../domain/attempt.ts';
+import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
 import type { RunState } from '../../domain/run-state.ts';
+import type { ScopeType } from '../../domain/scope.ts';
 
 /** A bigint column of nano-dollars; node-postgres hands bigints out as strings, `connect` parses them to numbers. */
 type Nanos = number;
@@ -9,6 +11,9 @@ type Timestamp = ColumnType<Date, Date | undefined, Date>;
 /** How the seed documents name the outcome of a request; null while it runs. */
 export type RequestStatus = 'success' | 'failure' | 'fallback';
 
+/** A `service` key may say in a request's metadata for whom it is; a `user` key speaks for itself. */
+export type VirtualKeyKind = 'user' | 'service';
+
 export interface VirtualKeysTable {
   id: string;
   name: string;
@@ -16,10 +21,10 @@ export interface VirtualKeysTable {
   key_hash: Buffer;
   /** The first characters, to recognise a key by. */
   key_prefix: string;
-  requests_per_minute: number | null;
-  tokens_per_minute: number | null;
-  /** Per calendar month, UTC. */
-  cost_cap_nanos: Nanos | null;
+  kind: Generated<VirtualKeyKind>;
+  roles: Generated<readonly string[]>;
+  metadata: ColumnType<Record<string, unknown>, string | undefined, string>;
+  privacy_zone: string | null;
   default_model: string | null;
   /** null allows every model. */
   allowed_models: readonly string[] | null;
@@ -37,9 +42,14 @@ export interface LlmRequestsTable {
   /** The workflow that makes the call. */
   run_id: string;
   virtual_key_id: string | null;
+  organisation: string | null;
   team: string | null;
   project: string | null;
   user_id: string | null;
+  /** What the caller says the request is for (`metadata.feature`). */
+  feature: string | null;
+  /** Per cent that the team is charged on top of the cost. */
+  markup_percent: ColumnType<string, number | undefined, number>;
   /** `x-request-id`, unique within its owner. */
   request_id: string;
   /** Team, else key, else the master key: whose `request_id` it is. */
@@ -112,18 +122,22 @@ export interface BodiesTable {
 }
 
 export interface SpendCountersTable {
-  scope_type: string;
+  scope_type: ScopeType;
   scope_id: string;
-  /** First day of the month, UTC. */
+  period: BudgetPeriod;
+  /** First day of the period, UTC. */
   period_start: ColumnType<string, string, string>;
   spent_nanos: Nanos;
   reserved_nanos: Nanos;
+  /** When it was last compared with the ledger. */
+  checked_at: Date | null;
 }
 
 export interface ReservationsTable {
   request_id: string;
-  scope_type: string;
+  scope_type: ScopeType;
   scope_id: string;
+  period: BudgetPeriod;
   period_start: ColumnType<string, string, string>;
   reserved_nanos: Nanos;
   settled_nanos: Nanos | null;
@@ -131,6 +145,64 @@ export interface ReservationsTable {
   price_version: string;
   created_at: Timestamp;
   settled_at: Date | null;
+}
+
+export interface OrganisationsTable {
+  id: string;
+  name: string;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+}
+
+export interface TeamsTable extends OrganisationsTable {
+  organisation: string | null;
+  markup_percent: ColumnType<string, number | undefined, number>;
+}
+
+export interface ProjectsTable extends OrganisationsTable {
+  team: string | null;
+}
+
+export interface UsersTable extends OrganisationsTable {
+  email: string | null;
+  team: string | null;
+  roles: Generated<readonly string[]>;
+  is_active: Generated<boolean>;
+}
+
+export interface BudgetsTable {
+  id: string;
+  scope_type: ScopeType;
+  scope_id: string;
+  period: BudgetPeriod;
+  kind: BudgetKind;
+  limit_nanos: Nanos;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+}
+
+export interface RateLimitsTable {
+  /** A scope, or `model`. */
+  scope_type: string;
+  scope_id: string;
+  requests_per_minute: number | null;
+  tokens_per_minute: number | null;
+  concurrent_requests: number | null;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+}
+
+export interface BudgetAlertsTable {
+  id: string;
+  budget_id: string;
+  period_start: ColumnType<string, string, string>;
+  /** Per cent. */
+  threshold: number;
+  /** The request whose settlement passed it. */
+  request_id: string;
+  spent_nanos: Nanos;
+  limit_nanos: Nanos;
+  created_at: Timestamp;
 }
 
 export interface EncryptionKeysTable {
@@ -176,4 +248,11 @@ export interface Database {
   bodies: BodiesTable;
   spend_counters: SpendCountersTable;
   reservations: ReservationsTable;
+  organisations: OrganisationsTable;
+  teams: TeamsTable;
+  projects: ProjectsTable;
+  users: UsersTable;
+  budgets: BudgetsTable;
+  rate_limits: RateLimitsTable;
+  budget_alerts: BudgetAlertsTable;
 }

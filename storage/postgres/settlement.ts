@@ -1,7 +1,9 @@
 import { sql } from 'kysely';
+import { BUDGET_THRESHOLDS } from '../../domain/budget.ts';
 import type { ErrorInfo } from '../../domain/errors.ts';
 import { LOST } from './attempts.ts';
 import type { Sql } from './database.ts';
+import { periodStart, SCOPES_OF_REQUEST } from './spend-counters.ts';
 
 /** How a request ended. Everything else is in its attempts. */
 export interface Ending {
@@ -12,13 +14,32 @@ export interface Ending {
 
 /**
  * The money saga's second half, in one statement: attempts nobody finished become `unknown` at their maximum, the sum
- * of all attempts is booked as spent, the rest of the reservation is freed, and the ledger row is closed. Idempotent:
- * a request that is settled stays as it is.
+ * of all attempts is booked as spent in every counter of the request's scopes, the rest of its reservations is freed,
+ * budgets that passed a threshold get their warning, and the ledger row is closed. Idempotent: a request that is settled
+ * stays as it is.
+ * @returns The ids of the budget alerts that this request caused, also when it was settled before.
  */
-export async function settle(db: Sql, { requestId, state, error }: Ending): Promise<void> {
-  await sql`
-    WITH open AS (
-      SELECT id FROM llm_requests WHERE id = ${requestId} AND completed_at IS NULL FOR UPDATE
+export async function settle(db: Sql, ending: Ending): Promise<readonly string[]> {
+  for (;;) {
+    const { stale, alerts } = await trySettle(db, ending);
+    if (!stale) return alerts;
+  }
+}
+
+interface Settled {
+  /** A claim was made between the statement's snapshot and its lock, and its attempt was not seen: nothing was done. */
+  readonly stale: boolean;
+  readonly alerts: readonly string[];
+}
+
+async function trySettle(db: Sql, { requestId, state, error }: Ending): Promise<Settled> {
+  const { rows } = await sql<Settled>`
+    WITH seen AS (
+      SELECT xmin AS version FROM llm_requests WHERE id = ${requestId}
+    ), latest AS (
+      SELECT *, xmin AS version FROM llm_requests WHERE id = ${requestId} AND completed_at IS NULL FOR UPDATE
+    ), open AS (
+      SELECT latest.* FROM latest JOIN seen USING (version)
     ), tried AS (
       -- Locked, so that an attempt journalled at this moment is seen with its outcome.
       SELECT a.* FROM attempts a JOIN open ON a.request_id = open.id FOR UPDATE OF a
@@ -30,33 +51,57 @@ export async function settle(db: Sql, { requestId, state, error }: Ending): Prom
     ), total AS (
       SELECT coalesce(sum(CASE WHEN state = 'claimed' THEN max_cost_nanos ELSE cost_nanos END), 0)::bigint AS nanos
       FROM tried
+    ), locked AS (
+      SELECT c.* FROM open r CROSS JOIN LATERAL ${SCOPES_OF_REQUEST}
+      JOIN spend_counters c ON (c.scope_type, c.scope_id) = (s.scope_type, s.scope_id)
+        AND c.period_start = ${periodStart(sql`c.period`, sql`r.timestamp`)}
+      ORDER BY c.scope_type, c.scope_id, c.period FOR UPDATE OF c
     ), closed AS (
+      -- After the counters are locked, as everywhere, so that nobody waits in a circle.
       UPDATE reservations r SET settled_nanos = total.nanos, settled_at = now()
-      FROM total, open WHERE r.request_id = open.id AND r.settled_at IS NULL
-      RETURNING r.scope_type, r.scope_id, r.period_start, r.reserved_nanos
+      FROM total, open, (SELECT count(*) FROM locked) AS after_locks
+      WHERE r.request_id = open.id AND r.settled_at IS NULL
+      RETURNING r.scope_type, r.scope_id, r.period, r.reserved_nanos
     ), counted AS (
       UPDATE spend_counters c
-      SET reserved_nanos = c.reserved_nanos - closed.reserved_nanos, spent_nanos = c.spent_nanos + total.nanos
-      FROM closed, total
-      WHERE (c.scope_type, c.scope_id, c.period_start) = (closed.scope_type, closed.scope_id, closed.period_start)
+      SET reserved_nanos = c.reserved_nanos - coalesce(closed.reserved_nanos, 0), spent_nanos = c.spent_nanos + total.nanos
+      FROM total, locked l LEFT JOIN closed
+        ON (closed.scope_type, closed.scope_id, closed.period) = (l.scope_type, l.scope_id, l.period)
+      WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (l.scope_type, l.scope_id, l.period, l.period_start)
+      RETURNING c.*
+    ), alerts AS (
+      INSERT INTO budget_alerts (id, budget_id, period_start, threshold, request_id, spent_nanos, limit_nanos)
+      SELECT b.id || '-' || c.period_start || '-' || t.threshold, b.id, c.period_start, t.threshold, ${requestId}, c.spent_nanos, b.limit_nanos
+      FROM counted c
+      JOIN budgets b ON (b.scope_type, b.scope_id, b.period) = (c.scope_type, c.scope_id, c.period)
+      CROSS JOIN unnest(${[...BUDGET_THRESHOLDS]}::integer[]) AS t (threshold)
+      WHERE c.spent_nanos > 0 AND c.spent_nanos::numeric * 100 >= b.limit_nanos::numeric * t.threshold
+      ON CONFLICT DO NOTHING
+      RETURNING id
     ), winner AS (
       SELECT * FROM tried WHERE state = 'succeeded' ORDER BY finished_at DESC LIMIT 1
+    ), ended AS (
+      UPDATE llm_requests r SET
+        state = ${state},
+        status = CASE WHEN ${state} <> 'completed' THEN 'failure'
+                      WHEN (SELECT target_index FROM winner) > 0 THEN 'fallback' ELSE 'success' END,
+        cost_nanos = total.nanos,
+        model_used = winner.model,
+        provider_used = winner.provider,
+        latency_ms = winner.latency_ms,
+        prompt_tokens = winner.prompt_tokens,
+        completion_tokens = winner.completion_tokens,
+        total_tokens = winner.prompt_tokens + winner.completion_tokens,
+        error_code = ${error?.code ?? null},
+        error_message = ${error?.message ?? null},
+        error_param = ${error?.param ?? null},
+        completed_at = now()
+      FROM total, open LEFT JOIN winner ON true
+      WHERE r.id = open.id
     )
-    UPDATE llm_requests r SET
-      state = ${state},
-      status = CASE WHEN ${state} <> 'completed' THEN 'failure'
-                    WHEN (SELECT target_index FROM winner) > 0 THEN 'fallback' ELSE 'success' END,
-      cost_nanos = total.nanos,
-      model_used = winner.model,
-      provider_used = winner.provider,
-      latency_ms = winner.latency_ms,
-      prompt_tokens = winner.prompt_tokens,
-      completion_tokens = winner.completion_tokens,
-      total_tokens = winner.prompt_tokens + winner.completion_tokens,
-      error_code = ${error?.code ?? null},
-      error_message = ${error?.message ?? null},
-      error_param = ${error?.param ?? null},
-      completed_at = now()
-    FROM total, open LEFT JOIN winner ON true
-    WHERE r.id = open.id`.execute(db);
+    SELECT EXISTS (SELECT 1 FROM latest) AND NOT EXISTS (SELECT 1 FROM open) AS stale,
+           ARRAY(SELECT id FROM alerts UNION SELECT id FROM budget_alerts WHERE request_id = ${requestId}) AS alerts`.execute(
+    db,
+  );
+  return rows[0] as Settled;
 }

@@ -56,8 +56,8 @@ beforeAll(async () => {
 providers:
   plain: { type: openai, base_url: "${upstream.url}/v1", api_key: "${planted.config}", default_model: m, max_retries: 1 }
   claude: { type: anthropic, base_url: "${upstream.url}", api_key: "${planted.config}", default_model: m, max_retries: 1 }
-  vault: { type: openai, base_url: "${upstream.url}/v1", api_key: stored, default_model: m, max_retries: 1 }
-  aws: { type: bedrock, region: eu-west-1, endpoint: "${upstream.url}", model_id: m, max_retries: 1 }
+  safe: { type: openai, base_url: "${upstream.url}/v1", api_key: stored, default_model: m, max_retries: 1 }
+  cloud: { type: bedrock, region: eu-west-1, endpoint: "${upstream.url}", model_id: m, max_retries: 1 }
 fallback: { enabled: false }
 `,
     'configured',
@@ -106,21 +106,21 @@ function expectNoKey(where: string, text: string): void {
 
 describe('provider keys, used in calls that succeed, fail and break,', () => {
   beforeAll(async () => {
-    const { id } = await admin('/config/providers/vault/keys', { key: planted.table });
-    await admin(`/config/providers/vault/keys/${id}`, { key: planted.rotated }, 'PATCH');
-    await admin('/config/providers/vault/keys', { key: planted.team, team });
-    await admin('/config/providers/aws/keys', { key: `AKIALEAKTEST00001:${planted.aws}` });
+    const { id } = await admin('/config/providers/safe/keys', { key: planted.table });
+    await admin(`/config/providers/safe/keys/${id}`, { key: planted.rotated }, 'PATCH');
+    await admin('/config/providers/safe/keys', { key: planted.team, team });
+    await admin('/config/providers/cloud/keys', { key: `AKIALEAKTEST00001:${planted.aws}` });
     member = await admin('/config/virtual-keys', { name: 'member', team });
-    const mappedProviderKeys = [{ providerId: 'vault', apiKey: planted.mapped }];
+    const mappedProviderKeys = [{ providerId: 'safe', apiKey: planted.mapped }];
     owner = await admin('/config/virtual-keys', { name: 'owner', mappedProviderKeys });
     // What is refused on the way in quotes nothing either.
-    await admin('/config/providers/aws/keys', { key: planted.aws });
+    await admin('/config/providers/cloud/keys', { key: planted.aws });
     await admin('/config/providers/nobody/keys', { key: planted.table });
-    await admin('/config/providers/vault/keys', { key: planted.table, weight: 'heavy' });
+    await admin('/config/providers/safe/keys', { key: planted.table, weight: 'heavy' });
     const wrong = [{ providerId: 'nobody', apiKey: planted.mapped }];
     await admin('/config/virtual-keys', { name: 'wrong', mappedProviderKeys: wrong });
 
-    await eventually(async () => (await ask('vault/m', 'fine', { key: owner.key })) === 200);
+    await eventually(async () => (await ask('safe/m', 'fine', { key: owner.key })) === 200);
     const callers = [{}, { key: member.key }, { key: owner.key }];
     const scenes = [
       'fine',
@@ -130,8 +130,8 @@ describe('provider keys, used in calls that succeed, fail and break,', () => {
     ];
     for (const scene of scenes) {
       for (const stream of [false, true]) {
-        for (const caller of callers) await ask('vault/m', scene, { ...caller, stream });
-        for (const model of ['plain/m', 'claude/m', 'aws/m']) await ask(model, scene, { stream });
+        for (const caller of callers) await ask('safe/m', scene, { ...caller, stream });
+        for (const model of ['plain/m', 'claude/m', 'cloud/m']) await ask(model, scene, { stream });
       }
     }
     for (const key of Object.values(planted).filter((key) => key !== planted.aws && key !== planted.table)) {

@@ -154,6 +154,9 @@ describe('the API’s description', () => {
     expect(openapi).toBe('3.1.0');
     expect(Object.keys(paths).sort()).toEqual([
       '/',
+      '/config/providers',
+      '/config/providers/{provider}/keys',
+      '/config/providers/{provider}/keys/{id}',
       '/config/virtual-keys',
       '/config/virtual-keys/{id}',
       '/health',

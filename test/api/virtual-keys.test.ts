@@ -135,10 +135,10 @@ describe('a virtual key', () => {
     expect(await gateway.json(`/metrics/usage?team=${team}`, { key: stranger.key })).toEqual({ data: [] });
   });
 
-  it('may say for which team a request counts; it stays its own', async () => {
+  it('of a service may say for which team a request counts; it stays its own', async () => {
     upstream.reply = () => ({ body: openaiCompletion('hi') });
     const team = crypto.randomUUID();
-    const [member, teamless] = await Promise.all([makeKey({ team }), makeKey()]);
+    const [member, teamless, person] = await Promise.all([makeKey({ team }), makeKey({ kind: 'service' }), makeKey()]);
     const requestId = crypto.randomUUID();
     const headers = { 'x-request-id': requestId };
     const made = await ask(teamless.key, { metadata: { team } }, headers);
@@ -148,6 +148,8 @@ describe('a virtual key', () => {
     expect((await gateway.fetch(`/v1/chat/completions/${requestId}`, { key: teamless.key })).status).toBe(200);
     expect((await gateway.fetch(`/logs/${id}`, { key: member.key })).status).toBe(404);
     expect((await ask(member.key, {}, headers)).status).toBe(200);
+    const own = (await (await ask(person.key, { metadata: { team } })).json()) as { id: string };
+    expect(await gateway.json(`/logs/${own.id}`)).toMatchObject({ team: null });
   });
 });
 

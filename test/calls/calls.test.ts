@@ -14,6 +14,7 @@ import { ProviderError } from '../../providers/errors.ts';
 import { createCipher } from '../../storage/cipher.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
+import { Budgets } from '../../storage/postgres/budgets.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
 import { Processes } from '../../storage/postgres/processes.ts';
 import { ProviderKeys } from '../../storage/postgres/provider-keys.ts';
@@ -327,16 +328,14 @@ describe('a call that fails', () => {
     expect(await journal(call)).toEqual([]);
   });
 
-  it('is not repeated beyond what the key’s cap covers', async () => {
+  it('is not repeated beyond what a budget covers', async () => {
     const adapter = scriptedAdapter(fails(new ProviderError('provider_network', 'reset', { maybeBilled: true })));
     const { calls } = await startProcess(adapter);
     const call = await newCall();
-    const id = newId('vk');
-    await db
-      .insertInto('virtual_keys')
-      .values({ id, name: 'k', key_hash: Buffer.from(id), key_prefix: 'x', cost_cap_nanos: MAX_COST * 1.5 })
-      .execute();
-    await new Reservations(db).reserve({ requestId: call.requestId, keyId: id, nanos: MAX_COST, priceVersion: 'x' });
+    const scope = { type: 'team', id: newId('vk') } as const;
+    await db.updateTable('llm_requests').set({ team: scope.id }).where('id', '=', call.requestId).execute();
+    await new Budgets(db).create({ scope, period: 'daily', kind: 'hard', limitNanos: MAX_COST * 1.5 });
+    await new Reservations(db).reserve({ requestId: call.requestId, nanos: MAX_COST, priceVersion: 'x' });
     await failure(calls.run(call, forever));
     expect((await failure(calls.run(call, forever))).error.code).toBe('policy_budget_exceeded');
     expect(adapter.calls).toBe(1);

@@ -17,7 +17,7 @@ import { type NewProviderKey, ProviderKeys } from '../../storage/postgres/provid
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
-import { ENCRYPTION_KEY, insertRequest } from '../support/databases.ts';
+import { ENCRYPTION_KEY, insertRequest, KEY_SETTINGS } from '../support/databases.ts';
 import { answers, scriptedAdapter } from '../support/scripted-adapter.ts';
 
 const forever = new AbortController().signal;
@@ -46,12 +46,7 @@ const add = async (secret: string, overrides: Partial<NewProviderKey> = {}): Pro
   const key = { provider, region: null, team: null, virtualKeyId: null, weight: 1, hint: '', ...overrides };
   return (await providerKeys.create({ ...key, secret })).id;
 };
-const virtualKey = async () => {
-  const none = { requestsPerMinute: null, tokensPerMinute: null, costCapNanos: null, expiresAt: null };
-  const nobody = { defaultModel: null, allowedModels: null, team: null, project: null, user: null };
-  const { entity } = await new VirtualKeys(db).create({ name: 'test', isActive: true, ...none, ...nobody });
-  return entity.id;
-};
+const virtualKey = async () => (await new VirtualKeys(db).create(KEY_SETTINGS)).entity.id;
 
 /** What a provider makes of each key: an answer, or an error. What is not named is answered. */
 type Verdicts = Readonly<Record<string, ProviderError | undefined>>;

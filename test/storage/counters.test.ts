@@ -3,12 +3,23 @@ import fc from 'fast-check';
 import { Redis } from 'ioredis';
 import { afterAll, describe, expect, inject, it } from 'vitest';
 import { newId } from '../../domain/ids.ts';
+import type { RateLimit } from '../../domain/rate-limit.ts';
 import { type Counters, WINDOW_MS, waitFor } from '../../storage/counters/counters.ts';
 import { MemoryCounters } from '../../storage/counters/memory.ts';
 import { RedisCounters } from '../../storage/counters/redis.ts';
 
-const requests = (name: string, limit: number, cost = 1) => ({ name: `${name}:requests`, limit, cost });
-const tokens = (name: string, limit: number, cost: number) => ({ name: `${name}:tokens`, limit, cost });
+const requests = (name: string, limit: number, cost = 1): RateLimit => ({
+  name: `${name}:requests`,
+  kind: 'requests',
+  limit,
+  cost,
+});
+const tokens = (name: string, limit: number, cost: number): RateLimit => ({
+  name: `${name}:tokens`,
+  kind: 'tokens',
+  limit,
+  cost,
+});
 
 /** A test that would straddle two windows waits for the next one. */
 async function withinOneWindow(): Promise<void> {
@@ -89,7 +100,7 @@ describe('rate limits in memory', () => {
   it('slide: the previous minute counts for as much of it as the last minute covers', async () => {
     let now = 10 * WINDOW_MS;
     const counters = new MemoryCounters(() => now);
-    const one = { name: 'k', limit: 10, cost: 10 };
+    const one: RateLimit = { name: 'k', kind: 'requests', limit: 10, cost: 10 };
     expect((await counters.admit('a', [one])).admitted).toBe(true);
     now += WINDOW_MS + WINDOW_MS / 2;
     expect((await counters.admit('b', [{ ...one, cost: 6 }])).admitted).toBe(false);

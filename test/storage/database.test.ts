@@ -1,3 +1,5 @@
+import { type AddressInfo, connect, createServer } from 'node:net';
+import { join } from 'node:path';
 import { sql } from 'kysely';
 import { describe, expect, inject, it } from 'vitest';
 import { connectDatabase, migrate, pingDatabase } from '../../storage/postgres/database.ts';
@@ -11,6 +13,32 @@ describe('a database that cannot be reached', () => {
     await expect(pingDatabase(db)).rejects.toMatchObject({ code: 'gateway_unavailable', retryAfterMs: 2_000 });
     await db.destroy();
   });
+});
+
+it('a database that resets the first connections is tried again', async () => {
+  let refused = 0;
+  const door = createServer((socket) => {
+    socket.on('error', () => {});
+    if (refused < 3) {
+      refused += 1;
+      socket.resetAndDestroy();
+      return;
+    }
+    const server = connect(join(inject('embeddedPostgres'), '.s.PGSQL.5432'));
+    server.on('error', () => socket.destroy());
+    socket.pipe(server).pipe(socket);
+  });
+  await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+  const { port } = door.address() as AddressInfo;
+  const db = connectDatabase({
+    url: `postgres://postgres@127.0.0.1:${port}/postgres`,
+    maxConnections: 1,
+    onError() {},
+  });
+  await pingDatabase(db);
+  expect(refused).toBe(3);
+  await db.destroy();
+  door.close();
 });
 
 describe.skipIf(inject('postgres') === null)('migrations', () => {

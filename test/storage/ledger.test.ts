@@ -1,17 +1,18 @@
 import { expect, it } from 'vitest';
 import { NO_USAGE } from '../../domain/money.ts';
+import { NOBODY } from '../../domain/scope.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
 import { Ledger } from '../../storage/postgres/ledger.ts';
-import { ownerOf, Requests } from '../../storage/postgres/requests.ts';
+import { MASTER_OWNER, ownerOf, Requests } from '../../storage/postgres/requests.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
-import { insertRequest, MASTER, onEveryDatabase } from '../support/databases.ts';
+import { insertRequest, onEveryDatabase } from '../support/databases.ts';
 
 const unique = () => crypto.randomUUID().slice(0, 8);
 
 async function finished(db: Sql, team: string, model: string, costNanos: number | null): Promise<string> {
-  const caller = { ...MASTER, keyId: `vk-${team}`, team };
-  const id = await insertRequest(db, { caller, modelRequested: model });
+  const attribution = { ...NOBODY, keyId: `vk-${team}`, team };
+  const id = await insertRequest(db, { attribution, modelRequested: model });
   if (costNanos === null) {
     const error = { code: 'provider_overloaded', message: 'busy' } as const;
     await settle(db, { requestId: id, state: 'failed', error });
@@ -94,7 +95,7 @@ onEveryDatabase('the ledger', (database) => {
     await finished(db, team, 'dear', 5_000);
     await finished(db, team, 'dear', 6_000);
     await finished(db, team, 'dear', null);
-    await insertRequest(db, { caller: { ...MASTER, team } });
+    await insertRequest(db, { attribution: { ...NOBODY, team } });
     const usage = await new Ledger(db).usage('model', { team });
     expect(usage).toEqual([
       { group: 'dear', requests: 2, failures: 0, prompt_tokens: 20, completion_tokens: 40, cost_usd: 0.000011 },
@@ -112,29 +113,31 @@ onEveryDatabase('a stored request', (database) => {
   it('is found by its id or its request id, by its owner and the master key', async () => {
     const { db } = database;
     const requests = new Requests(db);
-    const caller = { ...MASTER, keyId: 'vk-1', team: unique() };
-    const stranger = { ...MASTER, keyId: 'vk-2', team: unique() };
+    const attribution = { ...NOBODY, keyId: 'vk-1', team: unique() };
+    const stranger = { ...NOBODY, keyId: 'vk-2', team: unique() };
     const requestId = `req-${unique()}`;
-    const id = await insertRequest(db, { caller, requestId });
-    expect((await requests.find(id, caller))?.id).toBe(id);
-    expect((await requests.find(requestId, caller))?.id).toBe(id);
-    expect((await requests.find(id, MASTER))?.id).toBe(id);
-    expect(await requests.find(id, stranger)).toBeUndefined();
-    expect(await requests.find(requestId, stranger)).toBeUndefined();
+    const id = await insertRequest(db, { attribution, requestId });
+    expect((await requests.find(id, ownerOf(attribution)))?.id).toBe(id);
+    expect((await requests.find(requestId, ownerOf(attribution)))?.id).toBe(id);
+    expect((await requests.find(id, MASTER_OWNER))?.id).toBe(id);
+    expect(await requests.find(id, ownerOf(stranger))).toBeUndefined();
+    expect(await requests.find(requestId, ownerOf(stranger))).toBeUndefined();
   });
 
   it('has a request id that its owner uses once', async () => {
     const { db } = database;
     const requestId = `req-${unique()}`;
-    const caller = { ...MASTER, keyId: 'vk-1', team: unique() };
-    await insertRequest(db, { caller, requestId });
-    await expect(insertRequest(db, { caller, requestId })).rejects.toMatchObject({ code: 'caller_conflict' });
-    await expect(insertRequest(db, { caller: { ...caller, team: unique() }, requestId })).resolves.toBeTruthy();
+    const attribution = { ...NOBODY, keyId: 'vk-1', team: unique() };
+    await insertRequest(db, { attribution, requestId });
+    await expect(insertRequest(db, { attribution, requestId })).rejects.toMatchObject({ code: 'caller_conflict' });
+    await expect(
+      insertRequest(db, { attribution: { ...attribution, team: unique() }, requestId }),
+    ).resolves.toBeTruthy();
   });
 });
 
 it('an owner is the team, else the key, else the master key', () => {
-  expect(ownerOf({ ...MASTER, keyId: 'vk-1', team: 't' })).toBe('team:t');
-  expect(ownerOf({ ...MASTER, keyId: 'vk-1' })).toBe('key:vk-1');
-  expect(ownerOf(MASTER)).toBe('master');
+  expect(ownerOf({ ...NOBODY, keyId: 'vk-1', team: 't' })).toBe('team:t');
+  expect(ownerOf({ ...NOBODY, keyId: 'vk-1' })).toBe('key:vk-1');
+  expect(ownerOf(NOBODY)).toBe('master');
 });

@@ -2,7 +2,7 @@ import { expect, it } from 'vitest';
 import { createCipher } from '../../storage/cipher.ts';
 import { type NewProviderKey, ProviderKeys } from '../../storage/postgres/provider-keys.ts';
 import { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
-import { ENCRYPTION_KEY, onEveryDatabase } from '../support/databases.ts';
+import { ENCRYPTION_KEY, KEY_SETTINGS, onEveryDatabase } from '../support/databases.ts';
 import { eventually } from '../support/gateway.ts';
 
 onEveryDatabase('provider keys', (database) => {
@@ -18,22 +18,7 @@ onEveryDatabase('provider keys', (database) => {
     hint: 'abcd',
     ...overrides,
   });
-  const virtualKey = async () => {
-    const { entity } = await new VirtualKeys(database.db).create({
-      name: 'test',
-      requestsPerMinute: null,
-      tokensPerMinute: null,
-      costCapNanos: null,
-      defaultModel: null,
-      allowedModels: null,
-      team: null,
-      project: null,
-      user: null,
-      isActive: true,
-      expiresAt: null,
-    });
-    return entity.id;
-  };
+  const virtualKey = async () => (await new VirtualKeys(database.db).create(KEY_SETTINGS)).entity.id;
 
   it('are stored sealed, shown without themselves, and opened for calls', async () => {
     const provider = newProvider();

@@ -1,37 +1,28 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { newId } from '../../domain/ids.ts';
 import { NO_USAGE } from '../../domain/money.ts';
+import { NOBODY } from '../../domain/scope.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
-import { insertRequest, MASTER, onEveryDatabase, onRealPostgres } from '../support/databases.ts';
-
-const NO_LIMITS = {
-  requestsPerMinute: null,
-  tokensPerMinute: null,
-  costCapNanos: null,
-  defaultModel: null,
-  allowedModels: null,
-  team: null,
-  project: null,
-  user: null,
-  isActive: true,
-  expiresAt: null,
-};
+import { insertRequest, KEY_SETTINGS, onEveryDatabase, onRealPostgres } from '../support/databases.ts';
 
 async function makeKey(db: Sql, costCapNanos: number | null): Promise<string> {
-  const { entity } = await new VirtualKeys(db).create({ ...NO_LIMITS, name: 'test', costCapNanos });
+  const { entity } = await new VirtualKeys(db).create({ ...KEY_SETTINGS, costCapNanos });
   return entity.id;
 }
 const spend = async (db: Sql, keyId: string) => {
   const key = await new VirtualKeys(db).get(keyId);
   return { spent: key?.spentNanos, reserved: key?.reservedNanos };
 };
-const reserve = (db: Sql, requestId: string, keyId: string, nanos: number) =>
-  new Reservations(db).reserve({ requestId, keyId, nanos, priceVersion: '2026-01-01' });
+const requestOf = (db: Sql, keyId: string) => insertRequest(db, { attribution: { ...NOBODY, keyId } });
+const reserve = (db: Sql, requestId: string, nanos: number) =>
+  new Reservations(db).reserve({ requestId, nanos, priceVersion: '2026-01-01' });
+const RESERVED = { reserved: true };
+const exceeded = (scope: string, period: string) => ({ reserved: false, exceeded: { scope, period } });
+const OVER_CAP = exceeded('key', 'monthly');
 
 /** One call that costs `costNanos`, reserved at `maxCostNanos`. */
 async function callOnce(db: Sql, requestId: string, costNanos: number, maxCostNanos: number, n = 1): Promise<void> {
@@ -46,8 +37,8 @@ onEveryDatabase('a reservation', (database) => {
   it('holds the amount until it is settled, then what was spent', async () => {
     const { db } = database;
     const key = await makeKey(db, 10_000);
-    const id = await insertRequest(db, { caller: { ...MASTER, keyId: key } });
-    expect(await reserve(db, id, key, 4_000)).toBe('reserved');
+    const id = await requestOf(db, key);
+    expect(await reserve(db, id, 4_000)).toEqual(RESERVED);
     expect(await spend(db, key)).toEqual({ spent: 0, reserved: 4_000 });
     await callOnce(db, id, 1_234, 4_000);
     await settle(db, { requestId: id, state: 'completed' });
@@ -57,21 +48,21 @@ onEveryDatabase('a reservation', (database) => {
   it('is refused when spent and reserved would pass the cap, and takes nothing then', async () => {
     const { db } = database;
     const key = await makeKey(db, 10_000);
-    const ids = await Promise.all([1, 2, 3].map(() => insertRequest(db)));
-    expect(await reserve(db, ids[0] ?? '', key, 6_000)).toBe('reserved');
-    expect(await reserve(db, ids[1] ?? '', key, 4_001)).toBe('exceeded');
-    expect(await reserve(db, ids[2] ?? '', key, 4_000)).toBe('reserved');
+    const ids = await Promise.all([1, 2, 3].map(() => requestOf(db, key)));
+    expect(await reserve(db, ids[0] ?? '', 6_000)).toEqual(RESERVED);
+    expect(await reserve(db, ids[1] ?? '', 4_001)).toEqual(OVER_CAP);
+    expect(await reserve(db, ids[2] ?? '', 4_000)).toEqual(RESERVED);
     expect(await spend(db, key)).toEqual({ spent: 0, reserved: 10_000 });
     const other = await makeKey(db, 10);
-    expect(await reserve(db, await insertRequest(db), other, 11)).toBe('exceeded');
+    expect(await reserve(db, await requestOf(db, other), 11)).toEqual(OVER_CAP);
     expect(await spend(db, other)).toEqual({ spent: 0, reserved: 0 });
   });
 
   it('of a key without a cap only counts', async () => {
     const { db } = database;
     const key = await makeKey(db, null);
-    const id = await insertRequest(db);
-    expect(await reserve(db, id, key, 5_000_000_000_000)).toBe('reserved');
+    const id = await requestOf(db, key);
+    expect(await reserve(db, id, 5_000_000_000_000)).toEqual(RESERVED);
     await settle(db, { requestId: id, state: 'failed' });
     expect(await spend(db, key)).toEqual({ spent: 0, reserved: 0 });
   });
@@ -79,8 +70,8 @@ onEveryDatabase('a reservation', (database) => {
   it('and its settlement happen once however often they are repeated', async () => {
     const { db } = database;
     const key = await makeKey(db, 10_000);
-    const id = await insertRequest(db);
-    for (let i = 0; i < 3; i += 1) expect(await reserve(db, id, key, 4_000)).toBe('reserved');
+    const id = await requestOf(db, key);
+    for (let i = 0; i < 3; i += 1) expect(await reserve(db, id, 4_000)).toEqual(RESERVED);
     await callOnce(db, id, 1_000, 4_000);
     for (let i = 0; i < 3; i += 1) await settle(db, { requestId: id, state: 'completed' });
     expect(await spend(db, key)).toEqual({ spent: 1_000, reserved: 0 });
@@ -91,16 +82,16 @@ onEveryDatabase('a reservation', (database) => {
     const reservations = new Reservations(db);
     const attempts = new Attempts(db);
     const key = await makeKey(db, 10_000);
-    const id = await insertRequest(db);
-    await reserve(db, id, key, 4_000);
+    const id = await requestOf(db, key);
+    await reserve(db, id, 4_000);
     const lost = { requestId: id, targetIndex: 0, n: 1 };
     await attempts.claim({ ...lost, provider: 'p', model: 'm', owner: 'o', maxCostNanos: 4_000 });
     await attempts.markUnknown(lost);
-    expect(await reservations.cover(id, 4_000)).toBe('reserved');
+    expect(await reservations.cover(id, 4_000)).toEqual(RESERVED);
     expect(await spend(db, key)).toEqual({ spent: 0, reserved: 8_000 });
-    expect(await reservations.cover(id, 4_000)).toBe('reserved');
+    expect(await reservations.cover(id, 4_000)).toEqual(RESERVED);
     expect(await spend(db, key)).toEqual({ spent: 0, reserved: 8_000 });
-    expect(await reservations.cover(id, 6_001)).toBe('exceeded');
+    expect(await reservations.cover(id, 6_001)).toEqual(OVER_CAP);
     await callOnce(db, id, 500, 4_000, 2);
     await settle(db, { requestId: id, state: 'completed' });
     expect(await spend(db, key)).toEqual({ spent: 4_500, reserved: 0 });
@@ -110,14 +101,14 @@ onEveryDatabase('a reservation', (database) => {
     const { db } = database;
     const reservations = new Reservations(db);
     const key = await makeKey(db, 4_000);
-    const id = await insertRequest(db);
-    await reserve(db, id, key, 4_000);
+    const id = await requestOf(db, key);
+    await reserve(db, id, 4_000);
     const attempts = new Attempts(db);
     const failed = { requestId: id, targetIndex: 0, n: 1 };
     await attempts.claim({ ...failed, provider: 'p', model: 'm', owner: 'o', maxCostNanos: 4_000 });
     await attempts.finish(failed, { state: 'failed', latencyMs: 1, usage: null, costNanos: 0 });
-    expect(await reservations.cover(id, 4_000)).toBe('reserved');
-    expect(await reservations.cover(await insertRequest(db), 1e12)).toBe('reserved');
+    expect(await reservations.cover(id, 4_000)).toEqual(RESERVED);
+    expect(await reservations.cover(await insertRequest(db), 1e12)).toEqual(RESERVED);
   });
 });
 
@@ -152,8 +143,8 @@ onEveryDatabase('a settlement', (database) => {
   it('books an attempt that nobody finished at its maximum', async () => {
     const { db } = database;
     const key = await makeKey(db, 10_000);
-    const id = await insertRequest(db);
-    await reserve(db, id, key, 900);
+    const id = await requestOf(db, key);
+    await reserve(db, id, 900);
     const attempts = new Attempts(db);
     await attempts.claim({
       requestId: id,
@@ -196,9 +187,9 @@ onRealPostgres('money under concurrency', (database) => {
           let expected = 0;
           await Promise.all(
             calls.map(async ({ max, part }) => {
-              const id = await insertRequest(db, { caller: { ...MASTER, keyId: key } });
+              const id = await requestOf(db, key);
               const cost = Math.floor(max * part);
-              if ((await reserve(db, id, key, max)) === 'reserved') {
+              if ((await reserve(db, id, max)).reserved) {
                 await callOnce(db, id, cost, max);
                 expected += cost;
               }
@@ -224,9 +215,9 @@ onRealPostgres('money under concurrency', (database) => {
     const { db } = database;
     for (let round = 0; round < 20; round += 1) {
       const key = await makeKey(db, 10_000);
-      const id = newId('chatcmpl');
-      const results = await Promise.all(Array.from({ length: 6 }, () => reserve(db, id, key, 3_000)));
-      expect(results).toEqual(Array(6).fill('reserved'));
+      const id = await requestOf(db, key);
+      const results = await Promise.all(Array.from({ length: 6 }, () => reserve(db, id, 3_000)));
+      expect(results).toEqual(Array(6).fill(RESERVED));
       expect(await spend(db, key)).toEqual({ spent: 0, reserved: 3_000 });
     }
   });

@@ -1,12 +1,33 @@
 import { afterAll, beforeAll, describe, inject } from 'vitest';
 import { newId } from '../../domain/ids.ts';
+import { NOBODY } from '../../domain/scope.ts';
 import { createCipher } from '../../storage/cipher.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
-import { type Caller, type NewRequest, Requests } from '../../storage/postgres/requests.ts';
+import { type NewRequest, ownerOf, Requests } from '../../storage/postgres/requests.ts';
+import type { VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
 
 export const ENCRYPTION_KEY = 'a1'.repeat(32);
-export const MASTER: Caller = { keyId: null, team: null, project: null, user: null };
+
+/** A virtual key without limits. */
+export const KEY_SETTINGS: VirtualKeySettings = {
+  name: 'test',
+  kind: 'user',
+  requestsPerMinute: null,
+  tokensPerMinute: null,
+  concurrentRequests: null,
+  costCapNanos: null,
+  roles: ['developer'],
+  metadata: {},
+  privacyZone: null,
+  defaultModel: null,
+  allowedModels: null,
+  team: null,
+  project: null,
+  user: null,
+  isActive: true,
+  expiresAt: null,
+};
 
 export interface TestDatabase {
   /** Set before the first test runs. */
@@ -53,8 +74,10 @@ export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}
     id,
     runId: id,
     requestId: id,
-    caller: MASTER,
-    attribution: overrides.caller ?? MASTER,
+    owner: ownerOf(overrides.attribution ?? NOBODY),
+    attribution: NOBODY,
+    feature: null,
+    markupPercent: 0,
     surface: 'chat.completions',
     modelRequested: 'm',
     prompt: '',
