@@ -95,8 +95,8 @@ export class Credentials {
   }
 
   /**
-   * The last key left is benched only when no call with it can succeed: it may be slow (429) or not be allowed this one
-   * model (403), and still serve others.
+   * The last key left is benched only when no call with it can succeed: a rate limited one may serve later, and one that
+   * was refused with another status than 401 may just not be allowed this model.
    */
   private async bench(
     adapter: ProviderAdapter,
@@ -105,7 +105,9 @@ export class Credentials {
     error: HoldfastError,
   ): Promise<void> {
     const limited = error.code === 'provider_rate_limited';
-    if ((limited || error.providerStatus === 403) && !(await this.hasAnother(adapter, scope, id))) return;
+    const useless =
+      error.code === 'provider_quota_exhausted' || (error.code === 'provider_auth' && error.providerStatus === 401);
+    if (!useless && !(await this.hasAnother(adapter, scope, id))) return;
     const forMs = limited ? Math.min(error.retryAfterMs ?? RATE_LIMIT_MS, MAX_BENCH_MS) : BENCH_MS;
     const benched = await this.deps.providerKeys.bench(id, revision, forMs, error.code);
     this.loaded.delete(adapter.name);

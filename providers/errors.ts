@@ -95,8 +95,10 @@ function classifyBadRequest(status: number | undefined, message: string): ErrorC
     return 'provider_context_length';
   }
   if (/credit balance is too low/i.test(message)) return 'provider_quota_exhausted';
-  // Google and xAI answer 400 where others answer 401.
-  if (/api key not valid|incorrect api key/i.test(message)) return 'provider_auth';
+  // Google and xAI answer 400 where others answer 401. Only at the start: further on it may quote the request.
+  if (/^(api key not valid|incorrect api key)/i.test(message)) {
+    return 'provider_auth';
+  }
   if (/content (management|filter)/i.test(message)) return 'provider_content_filtered';
   if (/model identifier is invalid|on-demand throughput|model.{0,40}not (exist|found|supported)/i.test(message)) {
     return 'provider_model_not_found';

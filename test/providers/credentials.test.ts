@@ -131,3 +131,10 @@ it.each([
   server.reply = () => ({ status: 400, body: { error: { message, code: 400 } } });
   await expect(adapter.complete(request(), call())).rejects.toMatchObject({ code: 'provider_auth' });
 });
+
+it('a 400 that quotes such words from the request is not', async () => {
+  const adapter = adapterOf({ type: 'openai', base_url: `${server.url}/v1` });
+  const message = "Invalid value: 'api key not valid'. Supported values are: 'auto'.";
+  server.reply = () => ({ status: 400, body: { error: { message } } });
+  await expect(adapter.complete(request(), call())).rejects.toMatchObject({ code: 'provider_invalid_request' });
+});
