@@ -129,7 +129,8 @@ export class Calls {
     await retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
     if (signal.aborted) throw new CallFailed(error);
     const hasOtherKey = await this.deps.credentials.replace(adapter, call.keyScope, chosen, error);
-    return this.fail(call, key, error, made, { shown: writer?.shown ?? 0, hasOtherKey });
+    await this.fail(call, key, error, made, { shown: writer?.shown ?? 0, hasOtherKey });
+    return undefined;
   }
 
   private withoutKey(call: TargetCall, made: readonly Attempt[], { refused }: NoKey): CallFailed {
@@ -137,13 +138,14 @@ export class Calls {
     return new CallFailed(refused, decision.retry ? decision.delayMs : undefined);
   }
 
+  /** Throws what comes next, unless it is another call right now: Temporal's timers would make the caller wait a second. */
   private async fail(
     call: TargetCall,
     { n }: AttemptKey,
     error: HoldfastError,
     made: readonly Attempt[],
     { shown, hasOtherKey }: { readonly shown: number; readonly hasOtherKey: boolean },
-  ): Promise<never> {
+  ): Promise<void> {
     const { provider, model, maxAttempts } = call.target;
     this.deps.logger.warn(
       { run: call.requestId, provider, model, attempt: n, error: error.code },
@@ -151,6 +153,7 @@ export class Calls {
     );
     if (shown > 0) await this.interrupt(call, n, error.info);
     const decision = decideRetry(error, { ...this.retryContext(call, [...made, { error }]), hasOtherKey });
+    if (hasOtherKey && decision.retry) return;
     throw new CallFailed(error, decision.retry ? decision.delayMs : undefined);
   }
 

@@ -161,10 +161,11 @@ describe('a key that the provider refuses', () => {
     }
     expect((await stored()).keys[0]).toMatchObject({ id, benched_until: expect.any(String) });
     const { data } = await gateway.json('/logs?limit=20');
-    const repeated = data.find((row: { attempts: object[] }) => row.attempts.length === 2);
-    expect(repeated.attempts).toMatchObject([
-      { n: 1, state: 'failed', error: 'provider_auth', key: id, cost_usd: 0 },
-      { n: 2, state: 'succeeded', error: null },
+    const repeated = data.find((row: { attempts: { key: string }[] }) => row.attempts.some(({ key }) => key === id));
+    // An earlier test's key may have been tried before these.
+    expect(repeated.attempts.slice(-2)).toMatchObject([
+      { state: 'failed', error: 'provider_auth', key: id, cost_usd: 0 },
+      { state: 'succeeded', error: null },
     ]);
   });
 

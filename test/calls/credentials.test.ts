@@ -105,16 +105,14 @@ async function newCall(overrides: Partial<TargetCall> = {}): Promise<TargetCall>
   };
 }
 
-/** Runs a call as Temporal does: again and again while it says so at once. Resolves with the error it ended with. */
+/** Resolves with the error that the call ended with. */
 async function run(calls: Calls, call: TargetCall): Promise<CallFailed | undefined> {
-  for (;;) {
-    try {
-      await calls.run(call, forever);
-      return undefined;
-    } catch (error) {
-      if (!(error instanceof CallFailed)) throw error;
-      if (error.retryInMs !== 0) return error;
-    }
+  try {
+    await calls.run(call, forever);
+    return undefined;
+  } catch (error) {
+    if (error instanceof CallFailed) return error;
+    throw error;
   }
 }
 const journal = (call: TargetCall) =>
@@ -372,11 +370,15 @@ describe('a call that another process left refused', () => {
     const [bad, good] = [await add('bad'), await add('good')];
     const { adapter, used } = adapterWith({ bad: refused('provider_auth') });
     const call = await newCall();
-    const first = await startProcess(adapter, () => 0);
-    await expect(first.calls.run(call, forever)).rejects.toMatchObject({ retryInMs: 0 });
+    const attempts = new Attempts(db);
+    const key = { requestId: call.requestId, targetIndex: 0, n: 1 };
+    await attempts.claim({ ...key, provider, model: 'm', owner: 'gone', maxCostNanos: 1, providerKeyId: bad });
+    const error = refused('provider_auth').info;
+    await attempts.finish(key, { state: 'failed', latencyMs: 1, usage: null, costNanos: 0, error });
+    await providerKeys.bench(bad, 1, 60_000, 'provider_auth');
     const second = await startProcess(adapter, () => 0);
     expect(await run(second.calls, call)).toBeUndefined();
-    expect(used).toEqual(['bad', 'good']);
+    expect(used).toEqual(['good']);
     expect((await journal(call)).map((row) => row.provider_key_id)).toEqual([bad, good]);
   });
 
