@@ -15,6 +15,7 @@ import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
 import { models } from './routes/models.ts';
+import { providerKeys } from './routes/provider-keys.ts';
 import { providers } from './routes/providers.ts';
 import { root } from './routes/root.ts';
 import { tenants } from './routes/tenants.ts';
@@ -48,7 +49,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, logs, usage];
-  const administering = [virtualKeys, tenants, budgets, auditLog];
+  const administering = [virtualKeys, providerKeys, tenants, budgets, auditLog];
   for (const routes of [...serving, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

@@ -1,5 +1,6 @@
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
+import type { Credentials } from '../calls/credentials.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
@@ -9,6 +10,7 @@ import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
+import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -35,6 +37,9 @@ export interface ApiDeps {
   readonly tenants: Tenants;
   readonly auditLog: AuditLog;
   readonly budgets: Budgets;
+  readonly providerKeys: ProviderKeys;
+  /** For probes: what a provider's calls authenticate with. */
+  readonly credentials: Credentials;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

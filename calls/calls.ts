@@ -2,19 +2,21 @@ import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
-import { decideRetry } from '../domain/retry.ts';
+import { decideRetry, refusesKey } from '../domain/retry.ts';
 import { epochOf } from '../domain/stream-item.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Attempt } from '../storage/postgres/attempts.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
 import { Answers, type AnswersDeps } from './answers.ts';
 import { CallFailed } from './call-failed.ts';
+import type { ChosenKey, Credentials, NoKey } from './credentials.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
 import { callProvider } from './provider-call.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface CallsDeps extends AnswersDeps {
   readonly reservations: Reservations;
+  readonly credentials: Credentials;
   /** Identifies this process in claims. */
   readonly processId: string;
 }
@@ -88,18 +90,25 @@ export class Calls {
       await this.awaitOutcome(last, signal);
       return undefined;
     }
-    this.mayCallAgain(call, made);
+    // All are had before the claim, so that a claim always means a call.
+    const adapter = this.adapter(call);
+    const chosen = await this.deps.credentials.choose(adapter, call.keyScope, made.length > 0);
+    this.mayCallAgain(call, made, chosen);
+    if ('refused' in chosen) {
+      // The journal may hold an answer that needs no key.
+      if (known) return undefined;
+      throw this.withoutKey(call, made, chosen);
+    }
     const n = (last?.n ?? 0) + 1;
     await this.refuseBrokenStream(call, n, last?.error);
     if (n > 1 || call.targetIndex > 0) await this.cover(call);
-    // Both are had before the claim, so that a claim always means a call.
-    const adapter = this.adapter(call);
     const request = await this.request(call);
     if (signal.aborted) throw new CallFailed(abortReason(signal));
 
     const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
     const { provider, model, maxCostNanos } = call.target;
-    const claim = { ...key, provider, model, maxCostNanos, owner: this.deps.processId };
+    const providerKeyId = chosen.key?.id ?? null;
+    const claim = { ...key, provider, model, maxCostNanos, owner: this.deps.processId, providerKeyId };
     const claimed = await this.deps.attempts.claim(claim);
     if (claimed === 'taken') return undefined;
     if (claimed === 'closed') {
@@ -111,36 +120,45 @@ export class Calls {
     const writer = call.stream ? new StreamWriter(this.deps.streams, call.requestId, epoch, onError) : undefined;
     const started = performance.now();
     const { target, deadlineAt } = call;
-    const end = await callProvider({ adapter, request, target, attempt: n, deadlineAt, signal, writer });
+    const { credential } = chosen;
+    const end = await callProvider({ adapter, request, target, attempt: n, credential, deadlineAt, signal, writer });
     const latencyMs = performance.now() - started;
     if (end.state === 'succeeded') return this.answers.deliver(call, key, end, latencyMs);
     const { error, ...rest } = end;
     const outcome = { ...rest, latencyMs, error: error.info };
     await retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
     if (signal.aborted) throw new CallFailed(error);
-    return this.fail(call, key, error, made, writer?.shown ?? 0);
+    const hasOtherKey = await this.deps.credentials.replace(adapter, call.keyScope, chosen, error);
+    await this.fail(call, key, error, made, { shown: writer?.shown ?? 0, hasOtherKey });
+    return undefined;
   }
 
+  private withoutKey(call: TargetCall, made: readonly Attempt[], { refused }: NoKey): CallFailed {
+    const decision = decideRetry(refused, { ...this.retryContext(call, made), hasOtherKey: false });
+    return new CallFailed(refused, decision.retry ? decision.delayMs : undefined);
+  }
+
+  /** Throws what comes next, unless it is another call right now: Temporal's timers would make the caller wait a second. */
   private async fail(
     call: TargetCall,
     { n }: AttemptKey,
     error: HoldfastError,
     made: readonly Attempt[],
-    shown: number,
-  ): Promise<never> {
+    { shown, hasOtherKey }: { readonly shown: number; readonly hasOtherKey: boolean },
+  ): Promise<void> {
     const { provider, model, maxAttempts } = call.target;
     this.deps.logger.warn(
       { run: call.requestId, provider, model, attempt: n, error: error.code },
       `Call ${n} of at most ${maxAttempts} to ${provider}/${model} failed: ${error.message}`,
     );
     if (shown > 0) await this.interrupt(call, n, error.info);
-    const failures = made.filter(isFailure).length + 1;
-    const decision = decideRetry(error, this.retryContext(call, failures));
+    const decision = decideRetry(error, { ...this.retryContext(call, [...made, { error }]), hasOtherKey });
+    if (hasOtherKey && decision.retry) return;
     throw new CallFailed(error, decision.retry ? decision.delayMs : undefined);
   }
 
   /** Ends the target when its last call must not be repeated or its calls are used up. */
-  private mayCallAgain(call: TargetCall, made: readonly Attempt[]): void {
+  private mayCallAgain(call: TargetCall, made: readonly Attempt[], chosen: ChosenKey | NoKey): void {
     if (call.deadlineAt <= Date.now()) {
       throw new CallFailed(
         new HoldfastError('gateway_deadline_exceeded', 'The request did not finish before its deadline.'),
@@ -148,17 +166,21 @@ export class Calls {
     }
     const last = made.at(-1);
     if (!last?.error) return;
-    const failures = made.filter(isFailure).length;
-    const lost = made.length - failures;
+    const context = this.retryContext(call, made);
+    const lost = made.filter((attempt) => !isFailure(attempt)).length;
+    const hasOtherKey = !('refused' in chosen) && (chosen.key !== null || last.providerKeyId !== null);
     const again = isFailure(last)
-      ? decideRetry(last.error, this.retryContext(call, failures)).retry
-      : lost <= MAX_LOST_CALLS && failures < call.target.maxAttempts;
+      ? decideRetry(last.error, { ...context, hasOtherKey }).retry
+      : lost <= MAX_LOST_CALLS && context.failures < call.target.maxAttempts;
     if (!again) throw new CallFailed(HoldfastError.from(last.error));
   }
 
-  private retryContext(call: TargetCall, failures: number) {
+  private retryContext(call: TargetCall, made: readonly Pick<Attempt, 'error'>[]) {
+    const failures = made.filter(isFailure);
+    const refusedKeys = failures.filter(({ error }) => error && refusesKey(error.code)).length;
     return {
-      failures,
+      failures: failures.length - refusedKeys,
+      refusedKeys,
       maxAttempts: call.target.maxAttempts,
       retryDelayMs: call.retryDelayMs,
       hasNextTarget: call.hasNextTarget,
@@ -226,4 +248,5 @@ export class Calls {
 }
 
 /** A call the provider failed, as opposed to one that was lost with its process. */
-const isFailure = ({ error }: Attempt): boolean => error !== null && error.code !== 'gateway_unavailable';
+const isFailure = ({ error }: Pick<Attempt, 'error'>): boolean =>
+  error !== null && error.code !== 'gateway_unavailable';

@@ -4,6 +4,7 @@ import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { CallTarget } from '../domain/model-call.ts';
 import { costOf, type NanoDollars, type Usage } from '../domain/money.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
+import type { Credential } from '../providers/credentials.ts';
 import { ProviderError } from '../providers/errors.ts';
 import { countRequestTokens, countTokens } from '../providers/tokenizer.ts';
 import { CallClock } from './clock.ts';
@@ -15,6 +16,8 @@ export interface ProviderCallOptions {
   readonly request: ModelRequest;
   readonly target: CallTarget;
   readonly attempt: number;
+  /** undefined for what the provider was configured with. */
+  readonly credential: Credential | undefined;
   readonly deadlineAt: number;
   readonly signal: AbortSignal;
   /** Where deltas go; undefined for a call that does not stream. */
@@ -53,12 +56,13 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
   }
 }
 
-const callOf = ({ target, attempt }: ProviderCallOptions, signal: AbortSignal) => ({
+const callOf = ({ target, attempt, credential }: ProviderCallOptions, signal: AbortSignal) => ({
   model: target.model,
   outputLimit: target.outputLimit,
   maxOutputTokens: target.maxOutputTokens,
   signal,
   attempt,
+  credential,
 });
 
 async function streamed(

@@ -7,12 +7,12 @@ import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { Calls } from '../calls/calls.ts';
+import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
 import { buildRoutingTable, createProviders } from '../providers/registry.ts';
-import { createCipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
@@ -21,9 +21,11 @@ import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { Budgets } from '../storage/postgres/budgets.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
+import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
+import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
@@ -54,6 +56,7 @@ export interface GatewayOptions {
   readonly taskQueue: string;
   readonly masterKey: string;
   readonly encryptionKey: string;
+  readonly previousEncryptionKeys: readonly string[];
   /** Which halves of the gateway this process is. */
   readonly roles: { readonly api: boolean; readonly worker: boolean };
 }
@@ -90,12 +93,17 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     closers.push(() => temporal.connection.close());
 
     const providers = createProviders(config.providers);
-    const bodies = new Bodies(db, createCipher(options.encryptionKey));
+    const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
+    const cipher = await Keyring.open(db, keks);
+    const bodies = new Bodies(db, cipher);
+    const providerKeys = new ProviderKeys(db, cipher);
+    const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
     const reservations = new Reservations(db);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
+      credentials,
       bodies,
       providers,
       streams,
@@ -153,6 +161,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           tenants: new Tenants(db),
           auditLog: new AuditLog(db),
           budgets: new Budgets(db),
+          providerKeys,
+          credentials,
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),

@@ -27,9 +27,12 @@ program
   .description('bring the schema of DATABASE_URL up to date')
   .action(async () => (await import('./migrate.ts')).migrateDatabase());
 
-program
-  .command('keys')
-  .description('virtual keys of a running gateway')
+const keys = program.command('keys').description('virtual keys of a running gateway; the encryption key');
+keys
+  .command('rotate-encryption')
+  .description('re-wrap the data keys of DATABASE_URL with GATEWAY_ENCRYPTION_KEY, and make a new one')
+  .action(async () => (await import('./rotate-encryption.ts')).rotateEncryption());
+keys
   .command('create')
   .description('make a virtual key and print it')
   .requiredOption('--name <name>', 'what the key is for')

@@ -41,6 +41,7 @@ export function sharedOptions(
     taskQueue: settings.temporalTaskQueue,
     masterKey: roles.api ? required('GATEWAY_MASTER_KEY', settings.masterKey, 'the admin API') : '',
     encryptionKey: required('GATEWAY_ENCRYPTION_KEY', settings.encryptionKey, 'stored bodies (openssl rand -hex 32)'),
+    previousEncryptionKeys: settings.previousEncryptionKeys,
   };
 }
 

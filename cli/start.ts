@@ -56,6 +56,8 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       taskQueue: settings.temporalTaskQueue,
       masterKey: settings.masterKey ?? secrets.masterKey,
       encryptionKey: settings.encryptionKey ?? secrets.encryptionKey,
+      // What the directory's own key wrapped stays readable when another one is set.
+      previousEncryptionKeys: [...settings.previousEncryptionKeys, secrets.encryptionKey],
       roles: { api: true, worker: true },
     });
     const stop = async () => {

@@ -21,7 +21,10 @@ const optionalText = z
 
 const httpProvider = {
   ...common,
-  /** Empty leaves the provider off; a server at `base_url` that needs no key has no `api_key` entry at all. */
+  /**
+   * Empty leaves the provider off; a server at `base_url` that needs no key has no `api_key` entry at all. `stored` is for
+   * a provider whose keys are in the database only.
+   */
   api_key: z.string().optional(),
   base_url: z.preprocess((value) => value || undefined, z.url().optional()),
   default_model: optionalText,

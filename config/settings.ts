@@ -8,6 +8,14 @@ const text = z
   .optional()
   .transform((value) => value || undefined);
 
+/** A key-encryption key: itself in hex, or where AWS keeps it. */
+const encryptionKey = z
+  .string()
+  .regex(
+    /^([0-9a-f]{64}|aws-kms:[^\s,]+|aws-secretsmanager:[^\s,]+)$/i,
+    'must be 32 bytes in hex (openssl rand -hex 32), aws-kms:<key id> or aws-secretsmanager:<secret id>',
+  );
+
 const environmentSchema = z.object({
   GATEWAY_HOST: z.string().default('127.0.0.1'),
   GATEWAY_PORT: port.default(8000),
@@ -20,12 +28,12 @@ const environmentSchema = z.object({
   GATEWAY_MODELS: text,
   GATEWAY_DATA_DIR: z.string().default('.holdfast'),
   GATEWAY_MASTER_KEY: text.pipe(z.string().min(16, 'must have at least 16 characters').optional()),
-  GATEWAY_ENCRYPTION_KEY: text.pipe(
-    z
-      .string()
-      .regex(/^[0-9a-f]{64}$/i, 'must be 32 bytes in hex: openssl rand -hex 32')
-      .optional(),
-  ),
+  GATEWAY_ENCRYPTION_KEY: text.pipe(encryptionKey.optional()),
+  GATEWAY_ENCRYPTION_KEYS_PREVIOUS: z
+    .string()
+    .default('')
+    .transform((list) => list.split(',').flatMap((key) => key.trim() || []))
+    .pipe(z.array(encryptionKey)),
   DATABASE_URL: text,
   DATABASE_POOL: z.coerce.number().int().min(1).max(1000).default(20),
   REDIS_URL: text,
@@ -48,8 +56,10 @@ export interface Settings {
   readonly modelsFile: string | undefined;
   readonly dataDir: string;
   readonly masterKey: string | undefined;
-  /** 32 bytes in hex. */
+  /** 32 bytes in hex, `aws-kms:<key id or ARN>` or `aws-secretsmanager:<secret id>`. */
   readonly encryptionKey: string | undefined;
+  /** Earlier ones, for decrypting only. */
+  readonly previousEncryptionKeys: readonly string[];
   readonly databaseUrl: string | undefined;
   readonly databasePool: number;
   readonly redisUrl: string | undefined;
@@ -80,6 +90,7 @@ export function loadSettings(env: NodeJS.ProcessEnv): Settings {
     dataDir: resolve(values.GATEWAY_DATA_DIR),
     masterKey: values.GATEWAY_MASTER_KEY,
     encryptionKey: values.GATEWAY_ENCRYPTION_KEY,
+    previousEncryptionKeys: values.GATEWAY_ENCRYPTION_KEYS_PREVIOUS,
     databaseUrl: values.DATABASE_URL,
     databasePool: values.DATABASE_POOL,
     redisUrl: values.REDIS_URL,

@@ -16,6 +16,12 @@ export interface CallTarget {
   readonly maxCostNanos: NanoDollars;
 }
 
+/** Whose stored provider keys a call may use: those of who authenticated, whatever team the request counts for. */
+export interface KeyScope {
+  readonly virtualKeyId: string | null;
+  readonly team: string | null;
+}
+
 /** One model request, small enough for a workflow's history: the body is a reference. */
 export interface ModelCall {
   readonly requestId: string;
@@ -24,6 +30,8 @@ export interface ModelCall {
   /** Go on after a stream broke in the middle: the caller can fetch the answer later. */
   readonly resumable: boolean;
   readonly targets: readonly CallTarget[];
+  /** Absent: only keys that are everybody's. */
+  readonly keyScope?: KeyScope;
   readonly retryDelayMs: number;
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
@@ -48,6 +56,7 @@ export interface TargetCall {
   readonly resumable: boolean;
   readonly targetIndex: number;
   readonly target: CallTarget;
+  readonly keyScope?: KeyScope;
   readonly hasNextTarget: boolean;
   /** The first target's provider, when this is another. */
   readonly fallbackFrom?: string;

@@ -1,6 +1,7 @@
 import type { ProviderConfig } from '../config/gateway-schema.ts';
 import type { ModelAnswer, ModelRequest, StreamEvent } from '../domain/chat.ts';
 import type { RoutableProvider } from '../domain/route-plan.ts';
+import type { Credential } from './credentials.ts';
 
 export type ProviderType = ProviderConfig['type'];
 
@@ -16,6 +17,8 @@ export interface ProviderCall {
   readonly signal: AbortSignal;
   /** Which call to this target it is, from 1. */
   readonly attempt: number;
+  /** The key for this call; undefined for the one the provider was configured with. */
+  readonly credential?: Credential | undefined;
 }
 
 /**
@@ -27,6 +30,8 @@ export interface ProviderAdapter extends RoutableProvider {
   /** The class-like name of seed responses, e.g. `AnthropicProvider`. */
   readonly label: string;
   readonly region?: string;
+  /** Set when it was configured without a key of its own: every call needs a stored one. */
+  readonly storedKeysOnly?: boolean;
   /** Milliseconds for the whole answer, or for the next event of a stream. */
   readonly timeoutMs: number;
   /** Calls per request, including the first. */
@@ -35,5 +40,5 @@ export interface ProviderAdapter extends RoutableProvider {
   complete(request: ModelRequest, call: ProviderCall): Promise<ModelAnswer>;
   stream(request: ModelRequest, call: ProviderCall): AsyncIterable<StreamEvent>;
   /** Reaches the provider without generating anything; throws `ProviderError` when it cannot be used. */
-  probe(signal: AbortSignal): Promise<void>;
+  probe(signal: AbortSignal, credential?: Credential): Promise<void>;
 }

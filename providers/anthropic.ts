@@ -6,8 +6,9 @@ import type {
 } from '@anthropic-ai/sdk/resources/messages';
 import type { FinishReason, ModelAnswer, StreamEvent, ToolCall } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
-import type { ProviderAdapter } from './adapter.ts';
+import type { ProviderAdapter, ProviderCall } from './adapter.ts';
 import { toAnthropicRequest, versionHeaders } from './anthropic-request.ts';
+import { type Credential, secretsOf } from './credentials.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
 
@@ -28,6 +29,8 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     // The call's signal is the only clock. Giving one also stops the SDK from refusing long non-streaming calls.
     timeout: 24 * 60 * 60 * 1000,
   });
+  const failure = (error: unknown, credential: Credential | undefined) =>
+    toProviderError(error, identity.name, [options.apiKey ?? '', ...secretsOf(credential)]);
 
   return {
     ...identity,
@@ -35,13 +38,10 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
       const params = toAnthropicRequest(request, call);
       try {
         return toAnswer(
-          await client.messages.create(
-            { ...params, stream: false },
-            { signal: call.signal, headers: versionHeaders(request) },
-          ),
+          await client.messages.create({ ...params, stream: false }, requestOptions(call, versionHeaders(request))),
         );
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, call.credential);
       }
     },
     async *stream(request, call) {
@@ -49,23 +49,39 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
       try {
         const events = await client.messages.create(
           { ...params, stream: true },
-          { signal: call.signal, headers: versionHeaders(request) },
+          requestOptions(call, versionHeaders(request)),
         );
         const translate = createStreamTranslator();
         for await (const event of events) yield* translate(event);
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, call.credential);
       }
     },
-    async probe(signal) {
+    async probe(signal, credential) {
       try {
-        await client.models.list({ limit: 1 }, { signal });
+        await client.models.list({ limit: 1 }, requestOptions({ signal, credential }));
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, credential);
       }
     },
   };
 }
+
+/** Headers rather than a client for each key: all of them share its connections. */
+const requestOptions = (
+  { signal, credential }: Pick<ProviderCall, 'signal' | 'credential'>,
+  headers: Readonly<Record<string, string>> = {},
+) => ({
+  signal,
+  headers: {
+    ...headers,
+    ...(credential &&
+      'apiKey' in credential && {
+        authorization: `Bearer ${credential.apiKey}`,
+        'x-api-key': credential.apiKey,
+      }),
+  },
+});
 
 function toAnswer(message: AnthropicMessage): ModelAnswer {
   let text = '';

@@ -10,10 +10,12 @@ import {
   type TokenUsage,
 } from '@aws-sdk/client-bedrock-runtime';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
+import { LRUCache } from 'lru-cache';
 import type { ChoiceDelta, FinishReason, ModelAnswer, StreamEvent, ToolCall } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
 import type { ProviderAdapter } from './adapter.ts';
 import { toConverseRequest } from './bedrock-request.ts';
+import { type AwsKey, type Credential, secretsOf } from './credentials.ts';
 import { ProviderError, toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
 
@@ -25,42 +27,61 @@ export interface BedrockOptions {
 
 /** The SDK's default of 50 would queue calls inside it. */
 const MAX_SOCKETS = 2_000;
+/** Clients kept, one for each stored credential; to make one takes milliseconds. */
+const MAX_CLIENTS = 100;
 
-/** AWS Bedrock by Converse and ConverseStream. Credentials come from AWS's default chain. */
+/** AWS Bedrock by Converse and ConverseStream. Credentials come from AWS's default chain unless a call brings its own. */
 export function createBedrockAdapter(identity: AdapterIdentity, options: BedrockOptions): ProviderAdapter {
   const agent = { keepAlive: true, maxSockets: MAX_SOCKETS };
-  const client = new BedrockRuntimeClient({
-    region: options.region,
-    ...(options.endpoint && { endpoint: options.endpoint }),
-    maxAttempts: 1,
-    // HTTP/1.1 carries ConverseStream as well as HTTP/2 and passes every proxy and emulator.
-    requestHandler: new NodeHttpHandler({ httpAgent: new HttpAgent(agent), httpsAgent: new HttpsAgent(agent) }),
-  });
+  // HTTP/1.1 carries ConverseStream as well as HTTP/2 and passes every proxy and emulator. All clients share it.
+  const requestHandler = new NodeHttpHandler({ httpAgent: new HttpAgent(agent), httpsAgent: new HttpsAgent(agent) });
+  const createClient = (credential?: Credential) =>
+    new BedrockRuntimeClient({
+      region: options.region,
+      ...(options.endpoint && { endpoint: options.endpoint }),
+      maxAttempts: 1,
+      requestHandler,
+      ...(credential && 'accessKeyId' in credential && { credentials: toIdentity(credential) }),
+    });
+  const configured = createClient();
+  const clients = new LRUCache<string, BedrockRuntimeClient>({ max: MAX_CLIENTS });
+  const clientOf = (credential: Credential | undefined): BedrockRuntimeClient => {
+    if (!credential) return configured;
+    const key = secretsOf(credential).join(':');
+    const client = clients.get(key) ?? createClient(credential);
+    clients.set(key, client);
+    return client;
+  };
+  const failure = (error: unknown, credential: Credential | undefined) =>
+    toProviderError(error, identity.name, secretsOf(credential));
 
   return {
     ...identity,
     async complete(request, call) {
       const input = toConverseRequest(request, call);
       try {
-        const output = await client.send(new ConverseCommand(input), { abortSignal: call.signal });
+        const output = await clientOf(call.credential).send(new ConverseCommand(input), { abortSignal: call.signal });
         return toAnswer(output, call.model);
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, call.credential);
       }
     },
     async *stream(request, call) {
       const input = toConverseRequest(request, call);
       try {
-        const { stream } = await client.send(new ConverseStreamCommand(input), { abortSignal: call.signal });
+        const { stream } = await clientOf(call.credential).send(new ConverseStreamCommand(input), {
+          abortSignal: call.signal,
+        });
         yield { type: 'start', model: call.model };
         const translate = createStreamTranslator();
         for await (const event of stream ?? []) yield* translate(event);
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, call.credential);
       }
     },
-    async probe(signal) {
+    async probe(signal, credential) {
       try {
+        const client = clientOf(credential);
         await client.config.credentials();
         // Any HTTP answer proves the endpoint reachable; a call that proves more would cost money.
         const { protocol, hostname, port } = (await client.config.endpoint?.()) ?? {
@@ -74,11 +95,17 @@ export function createBedrockAdapter(identity: AdapterIdentity, options: Bedrock
           throw new ProviderError('provider_server_error', `${identity.name}: HTTP ${response.status}`);
         }
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, credential);
       }
     },
   };
 }
+
+const toIdentity = ({ accessKeyId, secretAccessKey, sessionToken }: AwsKey) => ({
+  accessKeyId,
+  secretAccessKey,
+  ...(sessionToken && { sessionToken }),
+});
 
 function toAnswer(output: ConverseCommandOutput, model: string): ModelAnswer {
   let text = '';

@@ -29,17 +29,20 @@ interface Facts {
   readonly systemCode: string | undefined;
 }
 
-/** Any error of a provider SDK as a `ProviderError`. */
-export function toProviderError(error: unknown, provider: string): ProviderError {
+/**
+ * Any error of a provider SDK as a `ProviderError`. The SDK's own is not kept as its cause: it may quote the key.
+ * @param secrets What the call authenticated with; providers echo it in some messages.
+ */
+export function toProviderError(error: unknown, provider: string, secrets: readonly string[] = []): ProviderError {
   if (error instanceof ProviderError) return error;
   const facts = factsOf(error);
   const code = classify(facts);
-  const detail = code === 'provider_auth' ? 'the gateway’s credential was refused' : redact(facts.message);
+  const detail = code === 'provider_auth' ? 'the gateway’s credential was refused' : redact(facts.message, secrets);
+  const param = facts.param === undefined ? undefined : redact(facts.param, secrets);
   return new ProviderError(code, `${provider}: ${detail}`, {
-    cause: error,
     retryAfterMs: facts.retryAfterMs,
     providerStatus: facts.status,
-    ...(code === 'provider_invalid_request' && { param: facts.param }),
+    ...(code === 'provider_invalid_request' && { param }),
     maybeBilled: facts.status === undefined && !neverSent(facts),
   });
 }
@@ -92,6 +95,10 @@ function classifyBadRequest(status: number | undefined, message: string): ErrorC
     return 'provider_context_length';
   }
   if (/credit balance is too low/i.test(message)) return 'provider_quota_exhausted';
+  // Google and xAI answer 400 where others answer 401. Only at the start: further on it may quote the request.
+  if (/^(api key not valid|incorrect api key)/i.test(message)) {
+    return 'provider_auth';
+  }
   if (/content (management|filter)/i.test(message)) return 'provider_content_filtered';
   if (/model identifier is invalid|on-demand throughput|model.{0,40}not (exist|found|supported)/i.test(message)) {
     return 'provider_model_not_found';
@@ -187,8 +194,14 @@ function retryAfter(headers: unknown): number | undefined {
 
 const MAX_MESSAGE_LENGTH = 500;
 
-/** Providers echo (parts of) keys in some messages. */
-const redact = (message: string): string =>
-  message
+/** What is shorter is no key but a placeholder, and might be part of any word. */
+const MIN_SECRET_LENGTH = 8;
+
+/** Without the keys in use, whatever they look like, and without (parts of) what looks like one. */
+function redact(message: string, secrets: readonly string[]): string {
+  const known = secrets.filter((secret) => secret.length >= MIN_SECRET_LENGTH);
+  return known
+    .reduce((text, secret) => text.replaceAll(secret, '[redacted]'), message)
     .replace(/\b(sk|pk|rk|key|AKIA|ASIA|xai|gsk|AIza)[-_]?[A-Za-z0-9*_-]{8,}/g, '[redacted]')
     .slice(0, MAX_MESSAGE_LENGTH);
+}

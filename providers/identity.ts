@@ -1,6 +1,7 @@
 import type { ProviderConfig } from '../config/gateway-schema.ts';
 import type { ProviderAdapter } from './adapter.ts';
 import { PROVIDER_CAPABILITIES } from './capabilities.ts';
+import { STORED } from './credentials.ts';
 
 /** The part of an adapter that its config alone decides. */
 export type AdapterIdentity = Omit<ProviderAdapter, 'complete' | 'stream' | 'probe'>;
@@ -21,6 +22,7 @@ export function identityOf(name: string, config: ProviderConfig): AdapterIdentit
     defaultModel: config.type === 'bedrock' ? config.model_id : config.default_model,
     capabilities: PROVIDER_CAPABILITIES[config.type],
     ...(config.type === 'bedrock' && config.region && { region: config.region }),
+    ...('api_key' in config && config.api_key === STORED && { storedKeysOnly: true }),
     timeoutMs: config.timeout * 1000,
     maxAttempts: config.max_retries,
   };

@@ -18,6 +18,7 @@ import type {
 import { outputLimit } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
 import type { ProviderAdapter, ProviderCall } from './adapter.ts';
+import { type Credential, secretsOf } from './credentials.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
 
@@ -38,6 +39,8 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
     // The call's signal is the only clock; this one must never fire first.
     timeout: 24 * 60 * 60 * 1000,
   });
+  const failure = (error: unknown, credential: Credential | undefined) =>
+    toProviderError(error, identity.name, [options.apiKey ?? '', ...secretsOf(credential)]);
   const official = new URL(client.baseURL).hostname.endsWith('openai.com');
 
   const body = (request: ModelRequest, { model, outputLimit: limit }: ProviderCall) => ({
@@ -53,9 +56,9 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
     async complete(request, call) {
       try {
         const params = body(request, call) as unknown as ChatCompletionCreateParamsNonStreaming;
-        return toAnswer(await client.chat.completions.create(params, { signal: call.signal }));
+        return toAnswer(await client.chat.completions.create(params, requestOptions(call)));
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, call.credential);
       }
     },
     async *stream(request, call) {
@@ -65,7 +68,7 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
           stream: true,
           stream_options: { include_usage: true },
         } as unknown as ChatCompletionCreateParamsStreaming;
-        const chunks = await client.chat.completions.create(params, { signal: call.signal });
+        const chunks = await client.chat.completions.create(params, requestOptions(call));
         let started = false;
         for await (const chunk of chunks) {
           if (!started) yield { type: 'start', model: chunk.model, extra: extraOf(chunk) };
@@ -73,18 +76,24 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
           yield* toEvents(chunk);
         }
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, call.credential);
       }
     },
-    async probe(signal) {
+    async probe(signal, credential) {
       try {
-        await client.models.list({ signal });
+        await client.models.list(requestOptions({ signal, credential }));
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw failure(error, credential);
       }
     },
   };
 }
+
+/** A header rather than a client for each key: all of them share its connections. */
+const requestOptions = ({ signal, credential }: Pick<ProviderCall, 'signal' | 'credential'>) => ({
+  signal,
+  ...(credential && 'apiKey' in credential && { headers: { authorization: `Bearer ${credential.apiKey}` } }),
+});
 
 function toAnswer(completion: ChatCompletion): ModelAnswer {
   return {

@@ -4,6 +4,7 @@ import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderAdapter } from './adapter.ts';
 import { createAnthropicAdapter } from './anthropic.ts';
 import { createBedrockAdapter } from './bedrock.ts';
+import { STORED } from './credentials.ts';
 import { createDemoAdapter } from './demo.ts';
 import { identityOf } from './identity.ts';
 import { createOpenAIAdapter } from './openai.ts';
@@ -18,15 +19,17 @@ function createAdapter(name: string, config: ProviderConfig): ProviderAdapter {
   const identity = identityOf(name, config);
   switch (config.type) {
     case 'openai':
-      return createOpenAIAdapter(identity, { apiKey: config.api_key, baseUrl: config.base_url });
+      return createOpenAIAdapter(identity, { apiKey: configuredKey(config.api_key), baseUrl: config.base_url });
     case 'anthropic':
-      return createAnthropicAdapter(identity, { apiKey: config.api_key, baseUrl: config.base_url });
+      return createAnthropicAdapter(identity, { apiKey: configuredKey(config.api_key), baseUrl: config.base_url });
     case 'bedrock':
       return createBedrockAdapter(identity, { region: config.region ?? 'us-east-1', endpoint: config.endpoint });
     case 'demo':
       return createDemoAdapter(identity);
   }
 }
+
+const configuredKey = (key: string | undefined): string | undefined => (key === STORED ? undefined : key);
 
 /** What routing decides by, from the config and the providers that are on. */
 export function buildRoutingTable(

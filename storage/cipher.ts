@@ -5,18 +5,26 @@ const IV_BYTES = 12;
 const TAG_BYTES = 16;
 const HEADER_BYTES = 1 + IV_BYTES + TAG_BYTES;
 
-/** Encrypts what is stored. Layout: version (1 byte), IV (12), tag (16), ciphertext; AES-256-GCM. */
+/** Encrypts what is stored. */
 export interface Cipher {
   encrypt(plain: Buffer): Buffer;
   /** Throws when the data was changed or belongs to another key. */
-  decrypt(sealed: Buffer): Buffer;
+  decrypt(sealed: Buffer): Buffer | Promise<Buffer>;
   /** A content hash that only holders of the key can compute. */
   fingerprint(plain: Buffer): string;
 }
 
-/** @param hexKey 32 bytes in hex (`GATEWAY_ENCRYPTION_KEY`). */
-export function createCipher(hexKey: string): Cipher {
-  const key = Buffer.from(hexKey, 'hex');
+/** A cipher of one key. */
+export interface KeyCipher extends Cipher {
+  decrypt(sealed: Buffer): Buffer;
+}
+
+/**
+ * AES-256-GCM under one key. Layout: version (1 byte), IV (12), tag (16), ciphertext.
+ * @param secret 32 bytes, or the same in hex.
+ */
+export function createCipher(secret: string | Buffer): KeyCipher {
+  const key = typeof secret === 'string' ? Buffer.from(secret, 'hex') : secret;
   return {
     encrypt(plain) {
       const iv = randomBytes(IV_BYTES);

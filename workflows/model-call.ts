@@ -88,6 +88,7 @@ function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResu
     resumable: call.resumable,
     targetIndex,
     target,
+    ...(call.keyScope && { keyScope: call.keyScope }),
     hasNextTarget: targetIndex + 1 < call.targets.length,
     ...(target.provider !== first.provider && { fallbackFrom: first.provider }),
     retryDelayMs: call.retryDelayMs,

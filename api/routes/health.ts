@@ -62,9 +62,9 @@ export const health: Routes = async (app, deps) => {
   });
 };
 
-async function checkAll({ providers, runs, db, streams, redis: mode }: ApiDeps) {
+async function checkAll({ providers, credentials, runs, db, streams, redis: mode }: ApiDeps) {
   const probes = [...providers.values()].map(async (adapter) => {
-    const result = await measure((signal) => adapter.probe(signal));
+    const result = await measure(async (signal) => adapter.probe(signal, await credentials.forProbe(adapter)));
     const place = adapter.region
       ? { region: adapter.region }
       : { ...(adapter.defaultModel && { model: adapter.defaultModel }) };

@@ -39,6 +39,7 @@ const entry = z.object({
       n: z.number(),
       state: z.string(),
       error: text,
+      key: text,
       latency_ms: count,
       prompt_tokens: count,
       completion_tokens: count,

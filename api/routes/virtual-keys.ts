@@ -5,6 +5,7 @@ import { ROLES } from '../../domain/roles.ts';
 import type { VirtualKey, VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
 import { requireGrantable } from '../auth/grants.ts';
 import { cursor, limit } from '../schemas/common.ts';
+import { mappedKeys, mappedProviderKeys, type ShownMappedKeys, shownMappedKeys } from './mapped-provider-keys.ts';
 import type { Routes } from './route.ts';
 
 const name = z.string().min(1).max(200);
@@ -34,6 +35,7 @@ const settings = z.strictObject({
   privacyZone: name.nullish(),
   isActive: z.boolean().optional(),
   expiresAt: z.iso.datetime({ offset: true }).nullish(),
+  mappedProviderKeys: mappedProviderKeys.nullish(),
 });
 
 const entity = z.object({
@@ -57,10 +59,12 @@ const entity = z.object({
   expiresAt: z.date().nullable(),
   createdAt: z.date(),
   updatedAt: z.date(),
+  mappedProviderKeys: shownMappedKeys,
 });
 
 /** Virtual keys (seed 004's entity). */
-export const virtualKeys: Routes = async (app, { virtualKeys, tenants }) => {
+export const virtualKeys: Routes = async (app, { virtualKeys, providerKeys, providers, tenants }) => {
+  const mapped = mappedKeys(providerKeys, providers);
   const needs = 'keys:manage';
   const byId = { params: z.object({ id: z.string() }) };
   const tags = ['virtual keys'];
@@ -76,10 +80,12 @@ export const virtualKeys: Routes = async (app, { virtualKeys, tenants }) => {
     { config: { needs, audit: 'virtual_key.create' }, schema: create },
     async (request, reply) => {
       const { body, caller } = request;
+      const keys = mapped.parse(body.mappedProviderKeys);
       const wanted = { ...NO_SETTINGS, team: caller.team, ...toSettings(body), name: body.name };
       await requireGrantable(caller, undefined, wanted, tenants);
       const made = await virtualKeys.create(wanted);
-      return reply.status(201).send({ ...toJson(made.entity), key: made.key });
+      if (keys) await providerKeys.replaceForVirtualKey(made.entity.id, keys);
+      return reply.status(201).send({ ...toJson(made.entity, await mapped.of(made.entity)), key: made.key });
     },
   );
 
@@ -91,7 +97,9 @@ export const virtualKeys: Routes = async (app, { virtualKeys, tenants }) => {
   };
   app.get('/config/virtual-keys', { config: { needs }, schema: list }, async ({ query, caller }) => {
     const keys = await virtualKeys.list(query.limit + 1, query.cursor, caller.team);
-    const data = keys.slice(0, query.limit).map(toJson);
+    const shown = keys.slice(0, query.limit);
+    const mappedOf = await mapped.ofAll(shown);
+    const data = shown.map((key) => toJson(key, mappedOf(key)));
     return { data, next_cursor: keys.length > query.limit ? (data.at(-1)?.id ?? null) : null };
   });
 
@@ -99,7 +107,7 @@ export const virtualKeys: Routes = async (app, { virtualKeys, tenants }) => {
   app.get('/config/virtual-keys/:id', { config: { needs }, schema: read }, async ({ params, caller }) => {
     const key = await virtualKeys.get(params.id, caller.team);
     if (!key) throw notFound(params.id);
-    return toJson(key);
+    return toJson(key, await mapped.of(key));
   });
 
   const update = {
@@ -116,11 +124,13 @@ export const virtualKeys: Routes = async (app, { virtualKeys, tenants }) => {
       const { params, body, caller } = request;
       const before = await virtualKeys.get(params.id, caller.team);
       if (!before) throw notFound(params.id);
+      const keys = mapped.parse(body.mappedProviderKeys);
       const changes = toSettings(body);
       await requireGrantable(caller, before, { ...before, ...changes }, tenants);
       const key = await virtualKeys.update(params.id, changes);
       if (!key) throw notFound(params.id);
-      return toJson(key);
+      if (keys) await providerKeys.replaceForVirtualKey(key.id, keys);
+      return toJson(key, await mapped.of(key));
     },
   );
 
@@ -161,7 +171,7 @@ type Settings = z.infer<typeof settings>;
 
 /** The fields that were given; null clears one. */
 function toSettings(body: { readonly [K in keyof Settings]?: Settings[K] | undefined }): Partial<VirtualKeySettings> {
-  const { rateLimit, costCap, expiresAt, ...rest } = body;
+  const { rateLimit, costCap, expiresAt, mappedProviderKeys: _stored, ...rest } = body;
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   return {
     ...given,
@@ -175,7 +185,7 @@ function toSettings(body: { readonly [K in keyof Settings]?: Settings[K] | undef
   };
 }
 
-const toJson = (key: VirtualKey): z.infer<typeof entity> => ({
+const toJson = (key: VirtualKey, mappedProviderKeys: ShownMappedKeys): z.infer<typeof entity> => ({
   id: key.id,
   name: key.name,
   prefix: key.prefix,
@@ -196,4 +206,5 @@ const toJson = (key: VirtualKey): z.infer<typeof entity> => ({
   expiresAt: key.expiresAt,
   createdAt: key.createdAt,
   updatedAt: key.updatedAt,
+  mappedProviderKeys,
 });

@@ -76,6 +76,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     stream,
     resumable: incoming.requestId !== undefined,
     targets,
+    keyScope: { virtualKeyId: caller.keyId, team: caller.team },
     retryDelayMs: gateway.retry.retry_delay * 1000,
     deadlineAt,
     admission: toAdmission(deps, caller, targets, input, policy),

@@ -11,12 +11,15 @@ export interface Claim extends AttemptKey {
   /** The claiming process. */
   readonly owner: string;
   readonly maxCostNanos: NanoDollars;
+  /** The stored key it is made with; null for the provider's configured one. */
+  readonly providerKeyId?: string | null;
 }
 
 /** One provider call as the journal has it. */
 export interface Attempt extends AttemptKey {
   readonly state: AttemptState;
   readonly owner: string;
+  readonly providerKeyId: string | null;
   /** false once the lease of the owner ended: nobody will journal a `claimed` attempt any more. */
   readonly ownerAlive: boolean;
   readonly responseRef: string | null;
@@ -52,9 +55,10 @@ export class Attempts {
       WITH open AS (
         UPDATE llm_requests SET state = 'running' WHERE id = ${claim.requestId} AND completed_at IS NULL RETURNING id
       ), claimed AS (
-        INSERT INTO attempts (request_id, target_index, n, provider, model, state, owner, max_cost_nanos)
+        INSERT INTO attempts (request_id, target_index, n, provider, model, state, owner, max_cost_nanos,
+                              provider_key_id)
         SELECT open.id, ${claim.targetIndex}::integer, ${claim.n}::integer, ${claim.provider}, ${claim.model},
-               'claimed', ${claim.owner}, ${claim.maxCostNanos}::bigint
+               'claimed', ${claim.owner}, ${claim.maxCostNanos}::bigint, ${claim.providerKeyId ?? null}
         FROM open
         ON CONFLICT DO NOTHING
         RETURNING n
@@ -69,7 +73,7 @@ export class Attempts {
     const rows = await this.db
       .selectFrom('attempts')
       .leftJoin('processes', 'processes.id', 'attempts.owner')
-      .select(['n', 'state', 'owner', 'response_ref', 'latency_ms'])
+      .select(['n', 'state', 'owner', 'provider_key_id', 'response_ref', 'latency_ms'])
       .select(['error_code', 'error_message', 'error_param', 'retry_after_ms', 'provider_status'])
       .select(sql<boolean>`coalesce(processes.lease_expires_at > now(), false)`.as('owner_alive'))
       .where('request_id', '=', requestId)
@@ -82,6 +86,7 @@ export class Attempts {
       n: row.n,
       state: row.state,
       owner: row.owner,
+      providerKeyId: row.provider_key_id,
       ownerAlive: row.owner_alive,
       responseRef: row.response_ref,
       latencyMs: row.latency_ms,

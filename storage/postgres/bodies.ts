@@ -38,7 +38,7 @@ export class Bodies {
     if (cached) return cached as T;
     const row = await this.db.selectFrom('bodies').select('content').where('ref', '=', ref).executeTakeFirst();
     if (!row) return undefined;
-    const plain = this.cipher.decrypt(row.content);
+    const plain = await this.cipher.decrypt(row.content);
     const value = JSON.parse(plain.toString()) as T;
     this.cache.set(ref, value, { size: plain.length });
     return value;

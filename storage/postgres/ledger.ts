@@ -25,6 +25,8 @@ export interface LedgerAttempt {
   readonly n: number;
   readonly state: string;
   readonly error: string | null;
+  /** Id of the stored provider key; null for the provider's configured one. */
+  readonly key: string | null;
   readonly latency_ms: number | null;
   readonly prompt_tokens: number | null;
   readonly completion_tokens: number | null;
@@ -158,6 +160,7 @@ export class Ledger {
         sql<LedgerAttempt[]>`coalesce((
           SELECT json_agg(json_build_object(
             'target', a.provider || '/' || a.model, 'n', a.n, 'state', a.state, 'error', a.error_code,
+            'key', a.provider_key_id,
             'latency_ms', a.latency_ms, 'prompt_tokens', a.prompt_tokens, 'completion_tokens', a.completion_tokens,
             'cached_tokens', a.cached_tokens, 'reasoning_tokens', a.reasoning_tokens,
             'usage_estimated', a.usage_estimated, 'cost_usd', a.cost_nanos / 1e9

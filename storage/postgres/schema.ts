@@ -88,6 +88,8 @@ export interface AttemptsTable {
   state: AttemptState;
   /** The process that holds the claim; see `processes`. */
   owner: string;
+  /** The stored key the call was made with; null for the provider's configured one. */
+  provider_key_id: string | null;
   /** What the call was reserved at. */
   max_cost_nanos: Nanos;
   cost_nanos: Generated<Nanos>;
@@ -217,7 +219,42 @@ export interface AuditLogTable {
   ip: string;
 }
 
+export interface EncryptionKeysTable {
+  /** 8 bytes in hex, part of everything the key sealed. */
+  id: string;
+  /** The data key, wrapped by the key-encryption key `kek_id`. */
+  wrapped: Buffer;
+  kek_id: string;
+  created_at: Timestamp;
+}
+
+export interface ProviderKeysTable {
+  id: string;
+  provider: string;
+  /** null for every region. */
+  region: string | null;
+  /** null for every team. */
+  team: string | null;
+  /** Set on a key that only calls of this virtual key use. */
+  virtual_key_id: string | null;
+  weight: number;
+  sealed: Buffer;
+  /** Counts the keys that this row held. */
+  revision: Generated<number>;
+  /** The last characters, to recognise the key by. */
+  hint: string;
+  state: Generated<ProviderKeyState>;
+  benched_until: Date | null;
+  bench_reason: string | null;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+}
+
+export type ProviderKeyState = 'active' | 'disabled';
+
 export interface Database {
+  encryption_keys: EncryptionKeysTable;
+  provider_keys: ProviderKeysTable;
   virtual_keys: VirtualKeysTable;
   llm_requests: LlmRequestsTable;
   attempts: AttemptsTable;

@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
+import { Credentials } from '../../calls/credentials.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import type { TargetCall } from '../../domain/model-call.ts';
@@ -16,6 +17,7 @@ import { Bodies } from '../../storage/postgres/bodies.ts';
 import { Budgets } from '../../storage/postgres/budgets.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
 import { Processes } from '../../storage/postgres/processes.ts';
+import { ProviderKeys } from '../../storage/postgres/provider-keys.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
@@ -52,14 +54,17 @@ async function startProcess(
   const { streams = new MemoryStreamLog(), attempts = new Attempts(db), alive = true } = overrides;
   const processId = newId('proc');
   if (alive) await new Processes(db).renew(processId);
+  const logger = pino({ level: 'silent' });
+  const cipher = createCipher(ENCRYPTION_KEY);
   const calls = new Calls({
     attempts,
     reservations: new Reservations(db),
-    bodies: new Bodies(db, createCipher(ENCRYPTION_KEY)),
+    credentials: new Credentials({ providerKeys: new ProviderKeys(db, cipher), logger }),
+    bodies: new Bodies(db, cipher),
     providers: new Map([['p', adapter]]),
     streams,
     processId,
-    logger: pino({ level: 'silent' }),
+    logger,
   });
   return { calls, streams, processId };
 }

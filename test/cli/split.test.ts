@@ -1,5 +1,4 @@
 import { execFileSync, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +6,7 @@ import { sql } from 'kysely';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
 import { connectDatabase } from '../../storage/postgres/database.ts';
+import { ENCRYPTION_KEY } from '../support/databases.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually } from '../support/gateway.ts';
 import { freePort, HoldfastProcess } from '../support/process.ts';
@@ -72,7 +72,7 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     env = {
       GATEWAY_CONFIG: 'gateway.yaml',
       GATEWAY_MASTER_KEY: MASTER_KEY,
-      GATEWAY_ENCRYPTION_KEY: randomBytes(32).toString('hex'),
+      GATEWAY_ENCRYPTION_KEY: ENCRYPTION_KEY,
       DATABASE_URL: inject('postgres') ?? '',
       REDIS_URL: inject('redis') ?? '',
       TEMPORAL_ADDRESS: inject('temporal'),
@@ -98,7 +98,26 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     await admin.destroy();
     const worker = run(['worker'], { DATABASE_URL: (env.DATABASE_URL ?? '').replace(/postgres$/, 'unmigrated') });
     expect(await worker.ended).toBe(1);
-    expect(worker.stderr).toBe("The database lacks 0001-foundation. Run 'holdfast migrate' first.\n");
+    expect(worker.stderr).toMatch(/^The database lacks 0001-foundation.*\. Run 'holdfast migrate' first\.\n$/);
+  });
+
+  it('have their encryption key changed in steps', async () => {
+    const admin = connectDatabase({ url: env.DATABASE_URL ?? '', maxConnections: 1, onError: () => {} });
+    const dedicated = { DATABASE_URL: (env.DATABASE_URL ?? '').replace(/postgres$/, 'rotated') };
+    await sql`CREATE DATABASE rotated`.execute(admin);
+    await admin.destroy();
+    expect(await run(['migrate'], dedicated).ended).toBe(0);
+    const rotate = async (keys: Record<string, string>) => {
+      const command = run(['keys', 'rotate-encryption'], { ...dedicated, ...keys });
+      return { code: await command.ended, said: command.stdout + command.stderr };
+    };
+    const next = 'b2'.repeat(32);
+    expect(await rotate({})).toMatchObject({ code: 0 });
+    const refused = await rotate({ GATEWAY_ENCRYPTION_KEY: next });
+    expect(refused).toMatchObject({ code: 1, said: expect.stringContaining('GATEWAY_ENCRYPTION_KEYS_PREVIOUS') });
+    const rotated = { GATEWAY_ENCRYPTION_KEY: next, GATEWAY_ENCRYPTION_KEYS_PREVIOUS: ENCRYPTION_KEY };
+    expect((await rotate(rotated)).said).toContain('Re-wrapped 2 data keys');
+    expect(await rotate({ GATEWAY_ENCRYPTION_KEY: next })).toMatchObject({ code: 0 });
   });
 
   it('serve the official client, streaming and not', async () => {

@@ -173,7 +173,31 @@ models:
   });
 });
 
+describe('a provider whose keys are stored', () => {
+  it('is on without a key of its own, and says so', () => {
+    const { providers } = load(undefined, { GATEWAY_OPENAI_API_KEY: 'stored' });
+    expect([...providers.keys()]).toEqual(['openai']);
+    expect(createProviders(providers).get('openai')?.storedKeysOnly).toBe(true);
+  });
+});
+
 describe('the environment', () => {
+  it('takes encryption keys in hex or from AWS', () => {
+    const [one, two] = ['a1'.repeat(32), 'aws-secretsmanager:prod/holdfast'];
+    const kms = 'aws-kms:arn:aws:kms:eu-west-1:111122223333:key/1234abcd';
+    const settings = loadSettings({
+      GATEWAY_ENCRYPTION_KEY: kms,
+      GATEWAY_ENCRYPTION_KEYS_PREVIOUS: `${one}, ${two},`,
+    });
+    expect(settings).toMatchObject({ encryptionKey: kms, previousEncryptionKeys: [one, two] });
+    expect(loadSettings({}).previousEncryptionKeys).toEqual([]);
+    for (const wrong of ['aws-kms:', 'gcp-kms:x', 'planted']) {
+      const load = () => loadSettings({ GATEWAY_ENCRYPTION_KEYS_PREVIOUS: `${one},${wrong}` });
+      expect(load).toThrow(/GATEWAY_ENCRYPTION_KEYS_PREVIOUS/);
+      expect(load).not.toThrow(/planted/);
+    }
+  });
+
   it('names every wrong variable', () => {
     const wrong = { GATEWAY_PORT: 'http', GATEWAY_ENCRYPTION_KEY: 'short', GATEWAY_MASTER_KEY: 'short' };
     expect(() => loadSettings(wrong)).toThrow(/GATEWAY_PORT[\s\S]*GATEWAY_MASTER_KEY[\s\S]*GATEWAY_ENCRYPTION_KEY/);

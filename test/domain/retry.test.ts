@@ -4,6 +4,8 @@ import { decideRetry, type RetryContext, retryDelayMs } from '../../domain/retry
 
 const context: RetryContext = {
   failures: 1,
+  refusedKeys: 0,
+  hasOtherKey: false,
   maxAttempts: 3,
   retryDelayMs: 1_000,
   hasNextTarget: false,
@@ -68,5 +70,30 @@ describe('decideRetry', () => {
     expect(decideRetry(error('provider_rate_limited', 2_500), busy)).toEqual({ retry: false });
     expect(decideRetry(error('provider_rate_limited', 2_000), busy)).toEqual({ retry: true, delayMs: 2_000 });
     expect(decideRetry(error('provider_rate_limited', 2_500), context)).toEqual({ retry: true, delayMs: 2_500 });
+  });
+
+  describe('with another key at hand', () => {
+    const other = { ...context, hasOtherKey: true };
+
+    it.each<ErrorCode>(['provider_auth', 'provider_quota_exhausted'])(
+      'repeats %s at once, five times at most',
+      (code) => {
+        // max_retries is about the provider's failures, and these calls never got that far.
+        const refused = { ...other, failures: 0, maxAttempts: 1 };
+        expect(decideRetry(error(code), { ...refused, refusedKeys: 4 })).toEqual({ retry: true, delayMs: 0 });
+        expect(decideRetry(error(code), { ...refused, refusedKeys: 5 })).toEqual({ retry: false });
+      },
+    );
+
+    it('does not wait for a rate limit, but counts it', () => {
+      const limited = error('provider_rate_limited', 60_000);
+      expect(decideRetry(limited, { ...other, hasNextTarget: true })).toEqual({ retry: true, delayMs: 0 });
+      expect(decideRetry(limited, { ...other, failures: 3 })).toEqual({ retry: false });
+    });
+
+    it('treats errors that no key helps with as ever', () => {
+      expect(decideRetry(error('provider_overloaded'), other)).toEqual({ retry: true, delayMs: 1_000 });
+      expect(decideRetry(error('provider_invalid_request'), other)).toEqual({ retry: false });
+    });
   });
 });

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import OpenAI from 'openai';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { inject } from 'vitest';
 import { createGateway, type Gateway } from '../../cli/gateway.ts';
 import { loadConfig } from '../../config/load.ts';
@@ -32,18 +32,26 @@ export interface TestGateway {
   stop(): Promise<void>;
 }
 
-const logger = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
+const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
 let runtimeInstalled = false;
 
 /** Sends the SDK's log lines to the tests' logger. */
 export function silenceRuntime(): void {
+  logRuntimeTo(quiet);
+}
+
+function logRuntimeTo(logger: Logger): void {
   if (!runtimeInstalled) installRuntime(logger);
   runtimeInstalled = true;
 }
 
 /** A whole gateway in this process, on real Temporal, Postgres (and Redis, where `configured`). */
-export async function startGateway(yaml: string, parts: Parts = 'embedded'): Promise<TestGateway> {
-  silenceRuntime();
+export async function startGateway(
+  yaml: string,
+  parts: Parts = 'embedded',
+  logger: Logger = quiet,
+): Promise<TestGateway> {
+  logRuntimeTo(logger);
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
   const configFile = join(dir, 'gateway.yaml');
   writeFileSync(configFile, yaml);
@@ -67,6 +75,7 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
     taskQueue,
     masterKey: MASTER_KEY,
     encryptionKey: ENCRYPTION_KEY,
+    previousEncryptionKeys: [],
     roles: { api: true, worker: true },
   });
   await gateway.app?.listen({ host: '127.0.0.1', port: 0 });

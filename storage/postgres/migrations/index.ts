@@ -1,11 +1,13 @@
 import type { Migration } from 'kysely';
 import * as foundation from './0001-foundation.ts';
 import * as tenancy from './0002-tenancy.ts';
+import * as credentials from './0003-credentials.ts';
 import * as access from './0004-access.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
   '0001-foundation': foundation,
   '0002-tenancy': tenancy,
+  '0003-credentials': credentials,
   '0004-access': access,
 };
