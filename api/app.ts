@@ -5,12 +5,14 @@ import type { ApiDeps } from './context.ts';
 import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
+import { rateLimitHeaders } from './plugins/rate-limit-headers.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
 import { models } from './routes/models.ts';
 import { providers } from './routes/providers.ts';
+import { rateLimits } from './routes/rate-limits.ts';
 import { root } from './routes/root.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
@@ -33,9 +35,21 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(errors);
   await app.register(auth, { masterKey: deps.masterKey, virtualKeys: deps.virtualKeys });
+  await app.register(rateLimitHeaders, { counters: deps.counters });
   await app.register(openapi, { version: deps.version });
 
-  for (const routes of [root, health, providers, models, chatCompletions, generate, logs, usage, virtualKeys]) {
+  for (const routes of [
+    root,
+    health,
+    providers,
+    models,
+    chatCompletions,
+    generate,
+    logs,
+    usage,
+    virtualKeys,
+    rateLimits,
+  ]) {
     await app.register(routes, deps);
   }
   return app as unknown as FastifyInstance;

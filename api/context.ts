@@ -2,10 +2,12 @@ import type { Logger } from 'pino';
 import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
+import type { Counters } from '../storage/counters/counters.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
+import type { RateLimits } from '../storage/postgres/rate-limits.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
@@ -24,6 +26,8 @@ export interface ApiDeps {
   readonly ledger: Ledger;
   readonly virtualKeys: VirtualKeys;
   readonly policies: Policies;
+  readonly rateLimits: RateLimits;
+  readonly counters: Counters;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

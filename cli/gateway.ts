@@ -21,6 +21,7 @@ import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storag
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
+import { RateLimits } from '../storage/postgres/rate-limits.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -105,7 +106,15 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
-        activities: createActivities({ db, reservations, counters, streams, calls, logger }),
+        activities: createActivities({
+          db,
+          reservations,
+          counters,
+          limitsWhenUnavailable: config.gateway.rate_limit.when_unavailable,
+          streams,
+          calls,
+          logger,
+        }),
         workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
       });
@@ -126,6 +135,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           ledger: new Ledger(db),
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
+          rateLimits: new RateLimits(db),
+          counters,
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),

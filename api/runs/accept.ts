@@ -5,10 +5,10 @@ import { HoldfastError } from '../../domain/errors.ts';
 import type { IdPrefix } from '../../domain/ids.ts';
 import { newId } from '../../domain/ids.ts';
 import type { AdmissionRequest, CallTarget } from '../../domain/model-call.ts';
-import { limitName, type RateLimit } from '../../domain/rate-limit.ts';
+import { type AdmissionTerms, type LimitKind, limitName, type RateLimit } from '../../domain/rate-limit.ts';
 import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
 import type { Attribution, Scope } from '../../domain/scope.ts';
-import type { Policy } from '../../storage/postgres/policies.ts';
+import type { Policy, ScopeLimits } from '../../storage/postgres/policies.ts';
 import { ownerOf } from '../../storage/postgres/requests.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import type { ApiDeps } from '../context.ts';
@@ -28,6 +28,7 @@ export interface IncomingRequest {
   readonly requestId: string | undefined;
   /** Attribution by the caller; a key's own attributes win. */
   readonly metadata: Readonly<Record<string, unknown>>;
+  readonly terms: AdmissionTerms;
 }
 
 /** A request the gateway has taken responsibility for: committed in Postgres and acknowledged by Temporal. */
@@ -38,6 +39,8 @@ export interface AcceptedRun {
   readonly created: number;
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
+  /** The limits it has to fit into. */
+  readonly limits: readonly RateLimit[];
 }
 
 /** Plans, stores and starts a request. Throws when it cannot be accepted; nothing runs then. */
@@ -71,6 +74,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     parameters: { ...parametersOf(request), stream, metadata: incoming.metadata },
     body,
   });
+  const admission = { ...toAdmission(deps, caller, targets, input, policy), ...incoming.terms };
   const call = {
     requestId: id,
     bodyRef: body.ref,
@@ -79,7 +83,8 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     targets,
     retryDelayMs: gateway.retry.retry_delay * 1000,
     deadlineAt,
-    admission: toAdmission(deps, caller, targets, input, policy),
+    admission,
+    tenant: ownerOf(caller),
   };
   try {
     await deps.runs.start({ id, call, team: who.team, keyName: caller.key?.name ?? 'master', modelRequested });
@@ -89,7 +94,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     await settle(deps.db, { requestId: id, state: 'failed', ...(info && { error: info }) }).catch(() => {});
     throw error;
   }
-  return { id, requestId, created: Math.floor(now / 1000), deadlineAt };
+  return { id, requestId, created: Math.floor(now / 1000), deadlineAt, limits: admission.limits };
 }
 
 /** The route plan, reduced to what the caller's key may use. */
@@ -156,25 +161,34 @@ function toAdmission(
   input: InputBound,
   { limits }: Policy,
 ): AdmissionRequest {
-  const own = limits.some(({ scope }) => scope === 'key');
+  const own = limits.some(({ scope, ...l }) => scope === 'key' && !isUnlimited(l));
   const { enabled, requests_per_minute, tokens_per_minute } = gateway.rate_limit;
   const byDefault = {
     scope: 'key',
     requestsPerMinute: requests_per_minute,
     tokensPerMinute: tokens_per_minute,
+    concurrentRequests: null,
   } as const;
   const all = key && enabled && !own ? [...limits, { ...byDefault, id: key.id }] : limits;
   return {
-    limits: all.flatMap(({ scope: type, id, requestsPerMinute, tokensPerMinute }): RateLimit[] => {
-      const of = (kind: RateLimit['kind'], limit: number | null, cost: number): RateLimit[] =>
+    limits: all.flatMap(({ scope: type, id, requestsPerMinute, tokensPerMinute, concurrentRequests }): RateLimit[] => {
+      const of = (kind: LimitKind, limit: number | null, cost: number): RateLimit[] =>
         limit === null ? [] : [{ name: limitName({ type, id } as Scope, kind), kind, limit, cost }];
-      return [...of('requests', requestsPerMinute, 1), ...of('tokens', tokensPerMinute, input.typicalTokens)];
+      return [
+        ...of('requests', requestsPerMinute, 1),
+        ...of('tokens', tokensPerMinute, input.typicalTokens),
+        ...of('concurrent', concurrentRequests, 1),
+      ];
     }),
     estimatedTokens: input.typicalTokens,
     maxCostNanos: Math.max(...targets.map((target) => target.maxCostNanos)),
     priceVersion: catalogue.priceDate,
   };
 }
+
+/** A key whose limits were all taken away has a row of nulls. */
+const isUnlimited = (limits: Omit<ScopeLimits, 'scope'>): boolean =>
+  (limits.requestsPerMinute ?? limits.tokensPerMinute ?? limits.concurrentRequests) === null;
 
 const MAX_ATTRIBUTE_LENGTH = 200;
 
