@@ -2,7 +2,8 @@ import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
-import { decideRetry } from '../domain/retry.ts';
+import type { LimitReport } from '../domain/provider-limits.ts';
+import { decideRetry, worthWaiting } from '../domain/retry.ts';
 import { epochOf } from '../domain/stream-item.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Attempt } from '../storage/postgres/attempts.ts';
@@ -10,11 +11,13 @@ import type { Reservations } from '../storage/postgres/reservations.ts';
 import { Answers, type AnswersDeps } from './answers.ts';
 import { CallFailed } from './call-failed.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
+import type { ProviderBuckets } from './provider-buckets.ts';
 import { callProvider } from './provider-call.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface CallsDeps extends AnswersDeps {
   readonly reservations: Reservations;
+  readonly buckets: ProviderBuckets;
   /** Identifies this process in claims. */
   readonly processId: string;
 }
@@ -96,6 +99,10 @@ export class Calls {
     const adapter = this.adapter(call);
     const request = await this.request(call);
     if (signal.aborted) throw new CallFailed(abortReason(signal));
+    const waitMs = await this.deps.buckets.take(call);
+    // What an earlier execution did has not been read yet: an answer that is there waits for nothing.
+    if (waitMs > 0 && known) return undefined;
+    if (waitMs > 0) throw bucketFull(call, waitMs);
 
     const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
     const { provider, model, maxCostNanos } = call.target;
@@ -111,7 +118,9 @@ export class Calls {
     const writer = call.stream ? new StreamWriter(this.deps.streams, call.requestId, epoch, onError) : undefined;
     const started = performance.now();
     const { target, deadlineAt } = call;
-    const end = await callProvider({ adapter, request, target, attempt: n, deadlineAt, signal, writer });
+    const onLimits = (report: LimitReport) => this.deps.buckets.learn(call, report);
+    const end = await callProvider({ adapter, request, target, attempt: n, deadlineAt, signal, writer, onLimits });
+    if (end.usage) this.deps.buckets.correct(call, end.usage);
     const latencyMs = performance.now() - started;
     if (end.state === 'succeeded') return this.answers.deliver(call, key, end, latencyMs);
     const { error, ...rest } = end;
@@ -223,6 +232,17 @@ export class Calls {
       new HoldfastError('provider_model_not_found', `Provider '${call.target.provider}' is no longer configured.`),
     );
   }
+}
+
+/** A full bucket may have room earlier than it said: other calls give back what they did not use. */
+const MAX_BUCKET_STEP_MS = 5_000;
+
+/** No call was made, so there is no attempt and nothing counts against the target's calls. */
+function bucketFull({ target, hasNextTarget, deadlineAt }: TargetCall, waitMs: number): CallFailed {
+  const message = `${target.provider}: the provider’s rate limit for ${target.model} is used up`;
+  const error = new HoldfastError('provider_rate_limited', message, { retryAfterMs: waitMs });
+  const waits = worthWaiting(waitMs, { hasNextTarget, remainingMs: deadlineAt - Date.now() });
+  return new CallFailed(error, waits ? Math.min(waitMs, MAX_BUCKET_STEP_MS) : undefined);
 }
 
 /** A call the provider failed, as opposed to one that was lost with its process. */

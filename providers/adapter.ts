@@ -1,5 +1,6 @@
 import type { ProviderConfig } from '../config/gateway-schema.ts';
 import type { ModelAnswer, ModelRequest, StreamEvent } from '../domain/chat.ts';
+import type { LimitReport } from '../domain/provider-limits.ts';
 import type { RoutableProvider } from '../domain/route-plan.ts';
 
 export type ProviderType = ProviderConfig['type'];
@@ -16,6 +17,8 @@ export interface ProviderCall {
   readonly signal: AbortSignal;
   /** Which call to this target it is, from 1. */
   readonly attempt: number;
+  /** Gets what the answer, or the refusal, says about the provider's own limits. */
+  readonly onLimits?: (report: LimitReport) => void;
 }
 
 /**

@@ -10,6 +10,7 @@ import type { ProviderAdapter } from './adapter.ts';
 import { toAnthropicRequest, versionHeaders } from './anthropic-request.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
+import { anthropicLimits, reportingLimits } from './limit-headers.ts';
 
 export interface AnthropicOptions {
   readonly apiKey: string | undefined;
@@ -34,12 +35,11 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     async complete(request, call) {
       const params = toAnthropicRequest(request, call);
       try {
-        return toAnswer(
-          await client.messages.create(
-            { ...params, stream: false },
-            { signal: call.signal, headers: versionHeaders(request) },
-          ),
+        const created = client.messages.create(
+          { ...params, stream: false },
+          { signal: call.signal, headers: versionHeaders(request) },
         );
+        return toAnswer(await reportingLimits(created, call, anthropicLimits));
       } catch (error) {
         throw toProviderError(error, identity.name);
       }
@@ -47,10 +47,11 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     async *stream(request, call) {
       const params: MessageCreateParamsBase = toAnthropicRequest(request, call);
       try {
-        const events = await client.messages.create(
+        const created = client.messages.create(
           { ...params, stream: true },
           { signal: call.signal, headers: versionHeaders(request) },
         );
+        const events = await reportingLimits(created, call, anthropicLimits);
         const translate = createStreamTranslator();
         for await (const event of events) yield* translate(event);
       } catch (error) {

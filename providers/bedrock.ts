@@ -12,7 +12,7 @@ import {
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { ChoiceDelta, FinishReason, ModelAnswer, StreamEvent, ToolCall } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
-import type { ProviderAdapter } from './adapter.ts';
+import type { ProviderAdapter, ProviderCall } from './adapter.ts';
 import { toConverseRequest } from './bedrock-request.ts';
 import { ProviderError, toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
@@ -45,7 +45,7 @@ export function createBedrockAdapter(identity: AdapterIdentity, options: Bedrock
         const output = await client.send(new ConverseCommand(input), { abortSignal: call.signal });
         return toAnswer(output, call.model);
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw reportThrottling(toProviderError(error, identity.name), call);
       }
     },
     async *stream(request, call) {
@@ -56,7 +56,7 @@ export function createBedrockAdapter(identity: AdapterIdentity, options: Bedrock
         const translate = createStreamTranslator();
         for await (const event of stream ?? []) yield* translate(event);
       } catch (error) {
-        throw toProviderError(error, identity.name);
+        throw reportThrottling(toProviderError(error, identity.name), call);
       }
     },
     async probe(signal) {
@@ -78,6 +78,14 @@ export function createBedrockAdapter(identity: AdapterIdentity, options: Bedrock
       }
     },
   };
+}
+
+/** Bedrock names no limits; that it throttles says to leave it alone for a moment. */
+const THROTTLED_PAUSE_MS = 1_000;
+
+function reportThrottling(error: ProviderError, call: ProviderCall): ProviderError {
+  if (error.code === 'provider_rate_limited') call.onLimits?.({ pauseMs: error.retryAfterMs ?? THROTTLED_PAUSE_MS });
+  return error;
 }
 
 function toAnswer(output: ConverseCommandOutput, model: string): ModelAnswer {

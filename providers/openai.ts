@@ -20,6 +20,7 @@ import type { Usage } from '../domain/money.ts';
 import type { ProviderAdapter, ProviderCall } from './adapter.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
+import { openAILimits, reportingLimits } from './limit-headers.ts';
 
 export interface OpenAIOptions {
   readonly apiKey: string | undefined;
@@ -53,7 +54,8 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
     async complete(request, call) {
       try {
         const params = body(request, call) as unknown as ChatCompletionCreateParamsNonStreaming;
-        return toAnswer(await client.chat.completions.create(params, { signal: call.signal }));
+        const created = client.chat.completions.create(params, { signal: call.signal });
+        return toAnswer(await reportingLimits(created, call, openAILimits));
       } catch (error) {
         throw toProviderError(error, identity.name);
       }
@@ -65,7 +67,8 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
           stream: true,
           stream_options: { include_usage: true },
         } as unknown as ChatCompletionCreateParamsStreaming;
-        const chunks = await client.chat.completions.create(params, { signal: call.signal });
+        const created = client.chat.completions.create(params, { signal: call.signal });
+        const chunks = await reportingLimits(created, call, openAILimits);
         let started = false;
         for await (const chunk of chunks) {
           if (!started) yield { type: 'start', model: chunk.model, extra: extraOf(chunk) };

@@ -10,18 +10,7 @@ import {
   WINDOW_MS,
   windowStatus,
 } from './counters.ts';
-
-/**
- * Every script's beginning. Time is Redis's, so that the clocks of gateway processes do not matter. `elapsed` is the
- * part of the running window `id` that is over.
- */
-const CLOCK = `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local window = tonumber(ARGV[1])
-local elapsed = (now % window) / window
-local id = math.floor(now / window)
-`;
+import { CLOCK, WAIT_FOR } from './lua.ts';
 
 /**
  * The sum of counters.ts's `waitFor` and its queues over all limits, then all are taken or none.
@@ -29,7 +18,7 @@ local id = math.floor(now / window)
  * ARGV: window, request, lease, priority, whether it waits, no-clock retry, waiter's time to live; for each limit kind,
  * limit, cost. Returns {0}, or {index of the limit that says no for longest, milliseconds or -1 for never}.
  */
-const ADMIT = `${CLOCK}
+const ADMIT = `${CLOCK}${WAIT_FOR}
 if redis.call('EXISTS', KEYS[1]) == 1 then return { 0 } end
 local request, lease, retry, ttl = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local batch, waiting = ARGV[4] == 'batch', ARGV[5] == '1'
@@ -46,11 +35,7 @@ for i = 1, count do
   else
     local current = tonumber(redis.call('GET', key .. ':' .. id) or '0')
     local previous = tonumber(redis.call('GET', key .. ':' .. (id - 1)) or '0')
-    if current + previous * (1 - elapsed) + cost > limit then
-      wait = 1 - elapsed + (1 - (limit - cost) / current)
-      if current + cost <= limit then wait = 1 - (limit - current - cost) / previous - elapsed end
-      wait = math.max(1, math.ceil(wait * window))
-    end
+    wait = math.ceil(wait_for(limit, cost, current, previous))
   end
   if wait == 0 and batch then
     redis.call('ZREMRANGEBYSCORE', queue, '-inf', now)

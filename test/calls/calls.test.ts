@@ -3,14 +3,18 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
+import { ProviderBuckets } from '../../calls/provider-buckets.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import type { TargetCall } from '../../domain/model-call.ts';
 import { fromDollars, NO_USAGE } from '../../domain/money.ts';
+import type { ProviderLimits } from '../../domain/provider-limits.ts';
 import type { StreamItem } from '../../domain/stream-item.ts';
 import type { ProviderAdapter } from '../../providers/adapter.ts';
 import { ProviderError } from '../../providers/errors.ts';
 import { createCipher } from '../../storage/cipher.ts';
+import type { Buckets } from '../../storage/counters/buckets.ts';
+import { MemoryBuckets } from '../../storage/counters/memory-buckets.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { Budgets } from '../../storage/postgres/budgets.ts';
@@ -47,14 +51,22 @@ afterAll(() => db.destroy());
 /** A process that makes calls: its own id, and a lease unless it is dead. */
 async function startProcess(
   adapter: ProviderAdapter,
-  overrides: { streams?: StreamLog; attempts?: Attempts; alive?: boolean } = {},
+  overrides: {
+    streams?: StreamLog;
+    attempts?: Attempts;
+    alive?: boolean;
+    buckets?: Buckets;
+    limits?: ProviderLimits;
+  } = {},
 ) {
   const { streams = new MemoryStreamLog(), attempts = new Attempts(db), alive = true } = overrides;
+  const { buckets = new MemoryBuckets(), limits = {} } = overrides;
   const processId = newId('proc');
   if (alive) await new Processes(db).renew(processId);
   const calls = new Calls({
     attempts,
     reservations: new Reservations(db),
+    buckets: new ProviderBuckets({ buckets, limitsOf: () => limits, logger: pino({ level: 'silent' }) }),
     bodies: new Bodies(db, createCipher(ENCRYPTION_KEY)),
     providers: new Map([['p', adapter]]),
     streams,

@@ -41,7 +41,11 @@ export function silenceRuntime(): void {
 }
 
 /** A whole gateway in this process, on real Temporal, Postgres (and Redis, where `configured`). */
-export async function startGateway(yaml: string, parts: Parts = 'embedded'): Promise<TestGateway> {
+export async function startGateway(
+  yaml: string,
+  parts: Parts = 'embedded',
+  { redisUrl = inject('redis') ?? undefined }: { readonly redisUrl?: string | undefined } = {},
+): Promise<TestGateway> {
   silenceRuntime();
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
   const configFile = join(dir, 'gateway.yaml');
@@ -58,7 +62,7 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
     databaseUrl: real ?? inject('embeddedPostgres'),
     databasePool: real ? 10 : 1,
     oldSchema: 'migrate',
-    redisUrl: parts === 'configured' ? (inject('redis') ?? undefined) : undefined,
+    redisUrl: parts === 'configured' ? redisUrl : undefined,
     temporalAddress: inject('temporal'),
     taskQueue: `test-${crypto.randomUUID()}`,
     masterKey: MASTER_KEY,
