@@ -6,8 +6,8 @@ import type { Counters } from '../../storage/counters/counters.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** The limits that a model call had to fit into, once it is accepted. */
-    limits: readonly RateLimit[];
+    /** The limits that a model call had to fit into; null before it is accepted and on other routes. */
+    limits: readonly RateLimit[] | null;
   }
 }
 
@@ -24,7 +24,7 @@ const PATIENCE_MS = 250;
  */
 export const rateLimitHeaders = fp<RateLimitHeadersOptions>(
   async (app, { counters }) => {
-    app.decorateRequest('limits', null as unknown as readonly RateLimit[]);
+    app.decorateRequest('limits', null);
     app.addHook('onSend', async (request, reply) => {
       const limits = (request.limits ?? []).filter(({ kind }) => kind !== 'concurrent');
       if (limits.length === 0) return;

@@ -51,7 +51,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const input = boundInput(request);
   const planned = permittedTargets(deps, incoming, model);
   const who = attribute(incoming);
-  const policy = await deps.policies.of(who, [...new Set(planned.map(({ model }) => model))]);
+  const policy = await deps.policies.of(who, modelNamesOf(planned));
   const targets = toCallTargets(deps, incoming, planned, input, policy);
   const id = newId(incoming.idPrefix);
   const requestId = incoming.requestId ?? id;
@@ -96,6 +96,11 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   }
   return { id, requestId, created: Math.floor(now / 1000), deadlineAt, limits: admission.limits };
 }
+
+/** A model may be limited under its name in the catalogue or under a provider's own id of it. */
+const modelNamesOf = (planned: readonly RouteTarget[]): readonly string[] => [
+  ...new Set(planned.flatMap(({ model, catalogued }) => (catalogued ? [model, catalogued.id] : [model]))),
+];
 
 /** The route plan, reduced to what the caller's key may use. */
 function permittedTargets(deps: ApiDeps, incoming: IncomingRequest, model: string | undefined): readonly RouteTarget[] {
