@@ -57,8 +57,8 @@ export function createQuotaActivities(deps: QuotaDeps) {
     },
 
     /**
-     * Books what the request cost, frees the rest and its slots, closes its ledger row and tells a caller who still waits. Every
-     * failure is retried: money is never left unsettled. Returns the warnings of budgets that became due.
+     * Books what the request cost, frees the rest and its slots, closes its ledger row and tells a caller who still
+     * waits. Every failure is retried: money is never left unsettled. Returns the warnings of budgets that became due.
      */
     async settle(settlement: Settlement): Promise<readonly string[]> {
       const alerts = await settle(db, settlement);

@@ -154,6 +154,8 @@ describe('the API’s description', () => {
     expect(openapi).toBe('3.1.0');
     expect(Object.keys(paths).sort()).toEqual([
       '/',
+      '/api/v1/rate-limits',
+      '/api/v1/rate-limits/{scope_type}/{scope_id}',
       '/config/virtual-keys',
       '/config/virtual-keys/{id}',
       '/health',
