@@ -169,11 +169,13 @@ function contract(open: () => Counters): void {
 
   it('frees the slot of a request that nobody released when its lease ends', async () => {
     const counters = open();
-    const limit = slots(newId('team'), 1);
+    const limit = slots(newId('team'), 2);
+    await take(counters, ONCE, limit);
     await take(counters, { ...ONCE, leaseMs: 300 }, limit);
     expect(await free(counters, limit)).toBe(0);
     await eventually(async () => (await free(counters, limit)) === 1);
     expect((await take(counters, ONCE, limit)).admitted).toBe(true);
+    expect((await take(counters, ONCE, limit)).admitted).toBe(false);
   });
 
   it('lets batch requests in only when no interactive one waits', async () => {
