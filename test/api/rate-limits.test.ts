@@ -22,6 +22,7 @@ const answer: Reply = { body: openaiCompletion('hi') };
 const saying = ({ body }: Received): string => body.messages[0].content;
 
 interface Ask {
+  readonly model?: string;
   readonly say?: string;
   readonly headers?: Record<string, string>;
   readonly stream?: boolean;
@@ -32,12 +33,12 @@ interface Ask {
 const using = (gateway: TestGateway) => ({
   makeKey: async (settings: Record<string, unknown> = {}): Promise<{ id: string; key: string }> =>
     gateway.json('/config/virtual-keys', { json: { name: 'test', ...settings } }),
-  ask: (key: string, { say = 'hi', headers = {}, stream = false, signal }: Ask = {}) =>
+  ask: (key: string, { model = 'gpt-5-mini', say = 'hi', headers = {}, stream = false, signal }: Ask = {}) =>
     gateway.fetch('/v1/chat/completions', {
       key,
       headers,
       ...(signal && { signal }),
-      json: { model: 'gpt-5-mini', max_tokens: 100, messages: [{ role: 'user', content: say }], stream },
+      json: { model, max_tokens: 100, messages: [{ role: 'user', content: say }], stream },
     }),
   limit: (scope: string, json: Record<string, unknown>) =>
     gateway.fetch(`/api/v1/rate-limits/${scope}`, { json, method: 'PUT' }),
@@ -72,19 +73,20 @@ describe.each<Parts>(['embedded', 'configured'])('with %s parts', (parts) => {
       'of a %s is kept, and gone when it is removed',
       async (type) => {
         upstream.reply = () => answer;
-        const [team, project, user] = [unique(), unique(), unique()];
+        const [team, project, user, name] = [unique(), unique(), unique(), unique()];
+        const model = `openai/${name}`;
         const { id, key } = await use.makeKey({ team, project, user });
-        const ids: Record<string, string> = { key: id, user, team, project, model: 'gpt-5-mini' };
+        const ids: Record<string, string> = { key: id, user, team, project, model: name };
         const scope = `${type}/${ids[type]}`;
-        expect((await use.ask(key)).status).toBe(200);
+        expect((await use.ask(key, { model })).status).toBe(200);
         expect((await use.limit(scope, { tokens_per_minute: 1 })).status).toBe(200);
         const refused = await eventually(async () => {
-          const response = await use.ask(key);
+          const response = await use.ask(key, { model });
           return response.status === 429 && response;
         });
         expect(await errorOf(refused)).toMatchObject({ code: 'rate_limit_exceeded', type: 'rate_limit_error' });
         expect((await use.unlimit(scope)).status).toBe(204);
-        await eventually(async () => (await use.ask(key)).status === 200);
+        await eventually(async () => (await use.ask(key, { model })).status === 200);
       },
     );
 
