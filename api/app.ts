@@ -7,6 +7,7 @@ import { audit } from './plugins/audit.ts';
 import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
+import { rateLimitHeaders } from './plugins/rate-limit-headers.ts';
 import { auditLog } from './routes/audit-log.ts';
 import { authentication } from './routes/auth.ts';
 import { budgets } from './routes/budgets.ts';
@@ -17,6 +18,7 @@ import { logs } from './routes/logs.ts';
 import { models } from './routes/models.ts';
 import { providerKeys } from './routes/provider-keys.ts';
 import { providers } from './routes/providers.ts';
+import { rateLimits } from './routes/rate-limits.ts';
 import { root } from './routes/root.ts';
 import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
@@ -46,10 +48,11 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(openapi, { version: deps.version });
   await app.register(auth, { authenticator });
   await app.register(audit, { auditLog: deps.auditLog });
+  await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, logs, usage];
-  const administering = [virtualKeys, providerKeys, tenants, budgets, auditLog];
+  const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits, auditLog];
   for (const routes of [...serving, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

@@ -4,6 +4,7 @@ import type { Credentials } from '../calls/credentials.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
+import type { Counters } from '../storage/counters/counters.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Budgets } from '../storage/postgres/budgets.ts';
@@ -11,6 +12,7 @@ import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
 import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
+import type { RateLimits } from '../storage/postgres/rate-limits.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -40,6 +42,8 @@ export interface ApiDeps {
   readonly providerKeys: ProviderKeys;
   /** For probes: what a provider's calls authenticate with. */
   readonly credentials: Credentials;
+  readonly rateLimits: RateLimits;
+  readonly counters: Counters;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
   /** Stops a cancelled request's calls at once, if this process makes them. */

@@ -2,7 +2,8 @@ import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
-import { decideRetry, refusesKey } from '../domain/retry.ts';
+import type { LimitReport } from '../domain/provider-limits.ts';
+import { decideRetry, refusesKey, worthWaiting } from '../domain/retry.ts';
 import { epochOf } from '../domain/stream-item.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Attempt } from '../storage/postgres/attempts.ts';
@@ -11,12 +12,14 @@ import { Answers, type AnswersDeps } from './answers.ts';
 import { CallFailed } from './call-failed.ts';
 import type { ChosenKey, Credentials, NoKey } from './credentials.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
+import type { ProviderBuckets } from './provider-buckets.ts';
 import { callProvider } from './provider-call.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface CallsDeps extends AnswersDeps {
   readonly reservations: Reservations;
   readonly credentials: Credentials;
+  readonly buckets: ProviderBuckets;
   /** Identifies this process in claims. */
   readonly processId: string;
 }
@@ -104,6 +107,10 @@ export class Calls {
     if (n > 1 || call.targetIndex > 0) await this.cover(call);
     const request = await this.request(call);
     if (signal.aborted) throw new CallFailed(abortReason(signal));
+    const waitMs = await this.deps.buckets.take(call, chosen.key);
+    // What an earlier execution did has not been read yet: an answer that is there waits for nothing.
+    if (waitMs > 0 && known) return undefined;
+    if (waitMs > 0) throw bucketFull(call, waitMs);
 
     const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
     const { provider, model, maxCostNanos } = call.target;
@@ -121,7 +128,10 @@ export class Calls {
     const started = performance.now();
     const { target, deadlineAt } = call;
     const { credential } = chosen;
-    const end = await callProvider({ adapter, request, target, attempt: n, credential, deadlineAt, signal, writer });
+    const onLimits = (report: LimitReport) => this.deps.buckets.learn(call, chosen.key, report);
+    const options = { adapter, request, target, attempt: n, credential, deadlineAt, signal, writer, onLimits };
+    const end = await callProvider(options);
+    if (end.usage) this.deps.buckets.correct(call, chosen.key, end.usage);
     const latencyMs = performance.now() - started;
     if (end.state === 'succeeded') return this.answers.deliver(call, key, end, latencyMs);
     const { error, ...rest } = end;
@@ -245,6 +255,17 @@ export class Calls {
       new HoldfastError('provider_model_not_found', `Provider '${call.target.provider}' is no longer configured.`),
     );
   }
+}
+
+/** A full bucket may have room earlier than it said: other calls give back what they did not use. */
+const MAX_BUCKET_STEP_MS = 5_000;
+
+/** No call was made, so there is no attempt and nothing counts against the target's calls. */
+function bucketFull({ target, hasNextTarget, deadlineAt }: TargetCall, waitMs: number): CallFailed {
+  const message = `${target.provider}: the provider’s rate limit for ${target.model} is used up`;
+  const error = new HoldfastError('provider_rate_limited', message, { retryAfterMs: waitMs });
+  const waits = worthWaiting(waitMs, { hasNextTarget, remainingMs: deadlineAt - Date.now() });
+  return new CallFailed(error, waits ? Math.min(waitMs, MAX_BUCKET_STEP_MS) : undefined);
 }
 
 /** A call the provider failed, as opposed to one that was lost with its process. */

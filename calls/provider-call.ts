@@ -3,6 +3,7 @@ import type { ModelAnswer, ModelRequest } from '../domain/chat.ts';
 import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { CallTarget } from '../domain/model-call.ts';
 import { costOf, type NanoDollars, type Usage } from '../domain/money.ts';
+import type { LimitReport } from '../domain/provider-limits.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Credential } from '../providers/credentials.ts';
 import { ProviderError } from '../providers/errors.ts';
@@ -22,6 +23,7 @@ export interface ProviderCallOptions {
   readonly signal: AbortSignal;
   /** Where deltas go; undefined for a call that does not stream. */
   readonly writer: StreamWriter | undefined;
+  readonly onLimits: (report: LimitReport) => void;
 }
 
 export type CallEnd =
@@ -56,13 +58,14 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
   }
 }
 
-const callOf = ({ target, attempt, credential }: ProviderCallOptions, signal: AbortSignal) => ({
+const callOf = ({ target, attempt, credential, onLimits }: ProviderCallOptions, signal: AbortSignal) => ({
   model: target.model,
   outputLimit: target.outputLimit,
   maxOutputTokens: target.maxOutputTokens,
   signal,
   attempt,
   credential,
+  onLimits,
 });
 
 async function streamed(

@@ -9,13 +9,17 @@ import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
+import { limitsOfProviders, ProviderBuckets } from '../calls/provider-buckets.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
 import { buildRoutingTable, createProviders } from '../providers/registry.ts';
+import type { Buckets } from '../storage/counters/buckets.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
+import { MemoryBuckets } from '../storage/counters/memory-buckets.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
+import { RedisBuckets } from '../storage/counters/redis-buckets.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
@@ -26,6 +30,7 @@ import { Ledger } from '../storage/postgres/ledger.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
+import { RateLimits } from '../storage/postgres/rate-limits.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
@@ -88,7 +93,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const db = connectDatabase({ url: options.databaseUrl, maxConnections: options.databasePool, onError });
     closers.push(() => db.destroy());
     await (options.oldSchema === 'migrate' ? migrate(db) : requireSchema(db));
-    const { streams, counters } = await openSharedState(options.redisUrl, onError, closers);
+    const { streams, counters, buckets } = await openSharedState(options.redisUrl, onError, closers);
     const temporal = await connectTemporal(options.temporalAddress, options.env, logger);
     closers.push(() => temporal.connection.close());
 
@@ -104,6 +109,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       attempts: new Attempts(db),
       reservations,
       credentials,
+      buckets: new ProviderBuckets({ buckets, limitsOf: limitsOfProviders(config.providers), logger }),
       bodies,
       providers,
       streams,
@@ -125,6 +131,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           db,
           reservations,
           counters,
+          limitsWhenUnavailable: config.gateway.rate_limit.when_unavailable,
           streams,
           calls,
           budgetWebhook: config.gateway.budgets.webhook,
@@ -163,6 +170,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           budgets: new Budgets(db),
           providerKeys,
           credentials,
+          rateLimits: new RateLimits(db),
+          counters,
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),
@@ -203,11 +212,11 @@ async function openSharedState(
   redisUrl: string | undefined,
   onError: (error: Error) => void,
   closers: (() => Promise<unknown> | unknown)[],
-): Promise<{ readonly streams: StreamLog; readonly counters: Counters }> {
+): Promise<{ readonly streams: StreamLog; readonly counters: Counters; readonly buckets: Buckets }> {
   if (!redisUrl) {
     const streams = new MemoryStreamLog();
     closers.push(() => streams.close());
-    return { streams, counters: new MemoryCounters() };
+    return { streams, counters: new MemoryCounters(), buckets: new MemoryBuckets() };
   }
   // A command fails at once when Redis is away: the caller is served without it rather than kept waiting.
   const redis = new Redis(redisUrl, {
@@ -224,5 +233,9 @@ async function openSharedState(
   for (const connection of [redis, subscriber]) connection.on('error', onError);
   // Redis holds caches only: without it the gateway starts all the same, and ioredis keeps connecting.
   await Promise.all([redis.connect(), subscriber.connect()]).catch(onError);
-  return { streams: new RedisStreamLog(redis, subscriber), counters: new RedisCounters(redis) };
+  return {
+    streams: new RedisStreamLog(redis, subscriber),
+    counters: new RedisCounters(redis),
+    buckets: new RedisBuckets(redis),
+  };
 }

@@ -12,6 +12,13 @@ const common = {
   max_retries: z.int().min(1).max(20).default(3),
   /** Whose model ids it uses in models.yaml; by default the provider's name if the catalogue knows it, else its type. */
   vendor: z.string().optional(),
+  /** What the provider allows per minute and model, where its answers do not say so or less is to be used. */
+  limits: z
+    .strictObject({
+      requests_per_minute: z.int().positive().optional(),
+      tokens_per_minute: z.int().positive().optional(),
+    })
+    .optional(),
 };
 
 const optionalText = z
@@ -65,6 +72,10 @@ const gatewayObject = z.strictObject({
       enabled: z.boolean().default(false),
       requests_per_minute: z.int().positive().default(60),
       tokens_per_minute: z.int().positive().default(100_000),
+      /** Most seconds a request may wait for a limit (`x-holdfast-max-wait`). */
+      max_wait: z.number().min(0).default(60),
+      /** Without Redis: `open` lets requests through, `closed` refuses those that have limits. */
+      when_unavailable: z.enum(['open', 'closed']).default('open'),
     })
     .prefault({}),
   budgets: z

@@ -1,5 +1,5 @@
 import type { NanoDollars, Price, Usage } from './money.ts';
-import type { RateLimit } from './rate-limit.ts';
+import type { AdmissionTerms, RateLimit } from './rate-limit.ts';
 
 /** One target of the route plan with everything a call to it needs, fixed when the request was accepted. */
 export interface CallTarget {
@@ -36,10 +36,12 @@ export interface ModelCall {
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
   readonly admission: AdmissionRequest;
+  /** Among whom a provider's own limits are shared fairly; absent from runs of earlier versions. */
+  readonly tenant?: string;
 }
 
 /** What is reserved before the call. */
-export interface AdmissionRequest {
+export interface AdmissionRequest extends AdmissionTerms {
   readonly limits: readonly RateLimit[];
   /** Input tokens, estimated; the limit is corrected by what the provider counted. */
   readonly estimatedTokens: number;
@@ -62,6 +64,9 @@ export interface TargetCall {
   readonly fallbackFrom?: string;
   readonly retryDelayMs: number;
   readonly deadlineAt: number;
+  readonly tenant?: string;
+  /** What the call takes of a provider's token limit. */
+  readonly estimatedTokens?: number;
 }
 
 /** What a workflow knows of an answer; the answer itself is in `bodies`. */

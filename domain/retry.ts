@@ -1,6 +1,6 @@
 import { ERRORS, type ErrorCode, type ErrorInfo } from './errors.ts';
 
-/** Above this a `Retry-After` is not worth waiting for while another target exists. */
+/** Above this a wait is not worth it while another target exists. */
 const MAX_RETRY_AFTER_WITH_ALTERNATIVE_MS = 2_000;
 
 /** Calls to one target that may fail by their keys, whatever `max_retries` says. */
@@ -52,3 +52,7 @@ export function decideRetry(error: ErrorInfo, context: RetryContext): RetryDecis
   const impatient = context.hasNextTarget && (error.retryAfterMs ?? 0) > MAX_RETRY_AFTER_WITH_ALTERNATIVE_MS;
   return impatient ? { retry: false } : { retry: true, delayMs };
 }
+
+/** Whether a call that was not made, because the provider's limits are used up, waits for them or moves on. */
+export const worthWaiting = (waitMs: number, context: Pick<RetryContext, 'hasNextTarget' | 'remainingMs'>): boolean =>
+  waitMs < context.remainingMs && (!context.hasNextTarget || waitMs <= MAX_RETRY_AFTER_WITH_ALTERNATIVE_MS);

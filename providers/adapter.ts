@@ -1,5 +1,6 @@
 import type { ProviderConfig } from '../config/gateway-schema.ts';
 import type { ModelAnswer, ModelRequest, StreamEvent } from '../domain/chat.ts';
+import type { LimitReport } from '../domain/provider-limits.ts';
 import type { RoutableProvider } from '../domain/route-plan.ts';
 import type { Credential } from './credentials.ts';
 
@@ -19,6 +20,8 @@ export interface ProviderCall {
   readonly attempt: number;
   /** The key for this call; undefined for the one the provider was configured with. */
   readonly credential?: Credential | undefined;
+  /** Gets what the answer, or the refusal, says about the provider's own limits. */
+  readonly onLimits?: (report: LimitReport) => void;
 }
 
 /**

@@ -11,6 +11,7 @@ import { toAnthropicRequest, versionHeaders } from './anthropic-request.ts';
 import { type Credential, secretsOf } from './credentials.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
+import { anthropicLimits, reportingLimits } from './limit-headers.ts';
 
 export interface AnthropicOptions {
   readonly apiKey: string | undefined;
@@ -37,9 +38,11 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     async complete(request, call) {
       const params = toAnthropicRequest(request, call);
       try {
-        return toAnswer(
-          await client.messages.create({ ...params, stream: false }, requestOptions(call, versionHeaders(request))),
+        const created = client.messages.create(
+          { ...params, stream: false },
+          requestOptions(call, versionHeaders(request)),
         );
+        return toAnswer(await reportingLimits(created, call, anthropicLimits));
       } catch (error) {
         throw failure(error, call.credential);
       }
@@ -47,10 +50,11 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
     async *stream(request, call) {
       const params: MessageCreateParamsBase = toAnthropicRequest(request, call);
       try {
-        const events = await client.messages.create(
+        const created = client.messages.create(
           { ...params, stream: true },
           requestOptions(call, versionHeaders(request)),
         );
+        const events = await reportingLimits(created, call, anthropicLimits);
         const translate = createStreamTranslator();
         for await (const event of events) yield* translate(event);
       } catch (error) {

@@ -13,7 +13,7 @@ import { NodeHttpHandler } from '@smithy/node-http-handler';
 import { LRUCache } from 'lru-cache';
 import type { ChoiceDelta, FinishReason, ModelAnswer, StreamEvent, ToolCall } from '../domain/chat.ts';
 import type { Usage } from '../domain/money.ts';
-import type { ProviderAdapter } from './adapter.ts';
+import type { ProviderAdapter, ProviderCall } from './adapter.ts';
 import { toConverseRequest } from './bedrock-request.ts';
 import { type AwsKey, type Credential, secretsOf } from './credentials.ts';
 import { ProviderError, toProviderError } from './errors.ts';
@@ -63,7 +63,7 @@ export function createBedrockAdapter(identity: AdapterIdentity, options: Bedrock
         const output = await clientOf(call.credential).send(new ConverseCommand(input), { abortSignal: call.signal });
         return toAnswer(output, call.model);
       } catch (error) {
-        throw failure(error, call.credential);
+        throw reportThrottling(failure(error, call.credential), call);
       }
     },
     async *stream(request, call) {
@@ -76,7 +76,7 @@ export function createBedrockAdapter(identity: AdapterIdentity, options: Bedrock
         const translate = createStreamTranslator();
         for await (const event of stream ?? []) yield* translate(event);
       } catch (error) {
-        throw failure(error, call.credential);
+        throw reportThrottling(failure(error, call.credential), call);
       }
     },
     async probe(signal, credential) {
@@ -106,6 +106,14 @@ const toIdentity = ({ accessKeyId, secretAccessKey, sessionToken }: AwsKey) => (
   secretAccessKey,
   ...(sessionToken && { sessionToken }),
 });
+
+/** Bedrock names no limits; that it throttles says to leave it alone for a moment. */
+const THROTTLED_PAUSE_MS = 1_000;
+
+function reportThrottling(error: ProviderError, call: ProviderCall): ProviderError {
+  if (error.code === 'provider_rate_limited') call.onLimits?.({ pauseMs: error.retryAfterMs ?? THROTTLED_PAUSE_MS });
+  return error;
+}
 
 function toAnswer(output: ConverseCommandOutput, model: string): ModelAnswer {
   let text = '';

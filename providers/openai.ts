@@ -21,6 +21,7 @@ import type { ProviderAdapter, ProviderCall } from './adapter.ts';
 import { type Credential, secretsOf } from './credentials.ts';
 import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
+import { openAILimits, reportingLimits } from './limit-headers.ts';
 
 export interface OpenAIOptions {
   readonly apiKey: string | undefined;
@@ -56,7 +57,8 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
     async complete(request, call) {
       try {
         const params = body(request, call) as unknown as ChatCompletionCreateParamsNonStreaming;
-        return toAnswer(await client.chat.completions.create(params, requestOptions(call)));
+        const created = client.chat.completions.create(params, requestOptions(call));
+        return toAnswer(await reportingLimits(created, call, openAILimits));
       } catch (error) {
         throw failure(error, call.credential);
       }
@@ -68,7 +70,8 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
           stream: true,
           stream_options: { include_usage: true },
         } as unknown as ChatCompletionCreateParamsStreaming;
-        const chunks = await client.chat.completions.create(params, requestOptions(call));
+        const created = client.chat.completions.create(params, requestOptions(call));
+        const chunks = await reportingLimits(created, call, openAILimits);
         let started = false;
         for await (const chunk of chunks) {
           if (!started) yield { type: 'start', model: chunk.model, extra: extraOf(chunk) };

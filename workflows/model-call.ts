@@ -6,6 +6,7 @@ import {
   log,
   proxyActivities,
   proxyLocalActivities,
+  sleep,
 } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
 import { ERRORS, type ErrorInfo } from '../domain/errors.ts';
@@ -44,10 +45,20 @@ type Ended = { readonly result: ModelCallResult } | { readonly error: ErrorInfo 
 
 async function reserveAndCall(call: ModelCall): Promise<Ended> {
   try {
-    await quota.reserve(call.requestId, call.admission);
+    await reserve(call);
     return { result: await tryTargets(call) };
   } catch (error) {
     return { error: errorInfoOf(error) };
+  }
+}
+
+/** Waiting for a limit happens here, by timers: a local activity would hold the workflow task. */
+async function reserve({ requestId, admission, deadlineAt }: ModelCall): Promise<void> {
+  const startedAt = Date.now();
+  for (;;) {
+    const wait = await quota.reserve(requestId, admission, { deadlineAt, waitedMs: Date.now() - startedAt });
+    if (!wait) return;
+    await sleep(wait.waitMs, { summary: 'waiting for a rate limit' });
   }
 }
 
@@ -93,6 +104,8 @@ function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResu
     ...(target.provider !== first.provider && { fallbackFrom: first.provider }),
     retryDelayMs: call.retryDelayMs,
     deadlineAt: call.deadlineAt,
+    ...(call.tenant !== undefined && { tenant: call.tenant }),
+    estimatedTokens: call.admission.estimatedTokens,
   });
 }
 

@@ -56,10 +56,11 @@ function requireAction({ method, url, config }: RouteOptions): void {
 const changesOf = (body: unknown): Record<string, unknown> =>
   body === undefined || body === null ? {} : (redact(JSON.parse(JSON.stringify(body))) as Record<string, unknown>);
 
-/** The id in the path; of what was just made, the id in the answer. */
+/** The id in the path, or all that the path names; of what was just made, the id in the answer. */
 function targetOf({ params }: FastifyRequest, payload: unknown): string | null {
-  const { id } = (params ?? {}) as { id?: unknown };
+  const { id, ...rest } = (params ?? {}) as Record<string, unknown>;
   if (typeof id === 'string') return id;
+  if (Object.keys(rest).length > 1) return Object.values(rest).join('/');
   const answer = typeof payload === 'string' ? (JSON.parse(payload) as { id?: unknown } | null) : null;
   return typeof answer?.id === 'string' ? answer.id : null;
 }

@@ -5,10 +5,10 @@ import { HoldfastError } from '../../domain/errors.ts';
 import type { IdPrefix } from '../../domain/ids.ts';
 import { newId } from '../../domain/ids.ts';
 import type { AdmissionRequest, CallTarget } from '../../domain/model-call.ts';
-import { limitName, type RateLimit } from '../../domain/rate-limit.ts';
+import { type AdmissionTerms, type LimitKind, limitName, type RateLimit } from '../../domain/rate-limit.ts';
 import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
 import type { Attribution, Scope } from '../../domain/scope.ts';
-import type { Policy } from '../../storage/postgres/policies.ts';
+import type { Policy, ScopeLimits } from '../../storage/postgres/policies.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import type { AuthenticatedCaller } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
@@ -27,6 +27,7 @@ export interface IncomingRequest {
   readonly requestId: string | undefined;
   /** Attribution by the caller; a key's own attributes win. */
   readonly metadata: Readonly<Record<string, unknown>>;
+  readonly terms: AdmissionTerms;
 }
 
 /** A request the gateway has taken responsibility for: committed in Postgres and acknowledged by Temporal. */
@@ -37,6 +38,8 @@ export interface AcceptedRun {
   readonly created: number;
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
+  /** The limits it has to fit into. */
+  readonly limits: readonly RateLimit[];
 }
 
 /** Plans, stores and starts a request. Throws when it cannot be accepted; nothing runs then. */
@@ -47,7 +50,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const input = boundInput(request);
   const planned = permittedTargets(deps, incoming, model);
   const who = attribute(incoming);
-  const policy = await deps.policies.of(who, [...new Set(planned.map(({ model }) => model))]);
+  const policy = await deps.policies.of(who, modelNamesOf(planned));
   const targets = toCallTargets(deps, incoming, planned, input, policy);
   const id = newId(incoming.idPrefix);
   const requestId = incoming.requestId ?? id;
@@ -70,6 +73,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     parameters: { ...parametersOf(request), stream, metadata: incoming.metadata },
     body,
   });
+  const admission = { ...toAdmission(deps, caller, targets, input, policy), ...incoming.terms };
   const call = {
     requestId: id,
     bodyRef: body.ref,
@@ -79,7 +83,8 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     keyScope: { virtualKeyId: caller.keyId, team: caller.team },
     retryDelayMs: gateway.retry.retry_delay * 1000,
     deadlineAt,
-    admission: toAdmission(deps, caller, targets, input, policy),
+    admission,
+    tenant: caller.owner,
   };
   try {
     await deps.runs.start({ id, call, team: who.team, keyName: caller.key?.name ?? caller.actor, modelRequested });
@@ -89,8 +94,13 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     await settle(deps.db, { requestId: id, state: 'failed', ...(info && { error: info }) }).catch(() => {});
     throw error;
   }
-  return { id, requestId, created: Math.floor(now / 1000), deadlineAt };
+  return { id, requestId, created: Math.floor(now / 1000), deadlineAt, limits: admission.limits };
 }
+
+/** A model may be limited under its name in the catalogue or under a provider's own id of it. */
+const modelNamesOf = (planned: readonly RouteTarget[]): readonly string[] => [
+  ...new Set(planned.flatMap(({ model, catalogued }) => (catalogued ? [model, catalogued.id] : [model]))),
+];
 
 /** The route plan, reduced to what the caller's key may use. */
 function permittedTargets(deps: ApiDeps, incoming: IncomingRequest, model: string | undefined): readonly RouteTarget[] {
@@ -157,18 +167,23 @@ function toAdmission(
   { limits }: Policy,
 ): AdmissionRequest {
   const self = limitedAs(caller);
-  const own = limits.some(({ scope, id }) => scope === self?.type && id === self.id);
+  const own = limits.some(({ scope, ...l }) => scope === self?.type && l.id === self.id && !isUnlimited(l));
   const { enabled, requests_per_minute, tokens_per_minute } = gateway.rate_limit;
   const byDefault = {
     requestsPerMinute: requests_per_minute,
     tokensPerMinute: tokens_per_minute,
+    concurrentRequests: null,
   };
   const all = self && enabled && !own ? [...limits, { ...byDefault, scope: self.type, id: self.id }] : limits;
   return {
-    limits: all.flatMap(({ scope: type, id, requestsPerMinute, tokensPerMinute }): RateLimit[] => {
-      const of = (kind: RateLimit['kind'], limit: number | null, cost: number): RateLimit[] =>
+    limits: all.flatMap(({ scope: type, id, requestsPerMinute, tokensPerMinute, concurrentRequests }): RateLimit[] => {
+      const of = (kind: LimitKind, limit: number | null, cost: number): RateLimit[] =>
         limit === null ? [] : [{ name: limitName({ type, id } as Scope, kind), kind, limit, cost }];
-      return [...of('requests', requestsPerMinute, 1), ...of('tokens', tokensPerMinute, input.typicalTokens)];
+      return [
+        ...of('requests', requestsPerMinute, 1),
+        ...of('tokens', tokensPerMinute, input.typicalTokens),
+        ...of('concurrent', concurrentRequests, 1),
+      ];
     }),
     estimatedTokens: input.typicalTokens,
     maxCostNanos: Math.max(...targets.map((target) => target.maxCostNanos)),
@@ -182,6 +197,10 @@ function limitedAs({ keyId, user, team }: AuthenticatedCaller): Scope | undefine
   if (user !== null) return { type: 'user', id: user };
   return team === null ? undefined : { type: 'team', id: team };
 }
+
+/** A key whose limits were all taken away has a row of nulls. */
+const isUnlimited = (limits: Omit<ScopeLimits, 'scope'>): boolean =>
+  (limits.requestsPerMinute ?? limits.tokensPerMinute ?? limits.concurrentRequests) === null;
 
 const MAX_ATTRIBUTE_LENGTH = 200;
 

@@ -9,18 +9,21 @@ import type { ApiDeps } from '../context.ts';
 import { toEnvelope } from '../plugins/errors.ts';
 import { type AcceptedRun, acceptRun, type IncomingRequest } from './accept.ts';
 import { follow, IDLE } from './follow.ts';
+import { termsOf } from './terms.ts';
 
 const KEEPALIVE_MS = 15_000;
 
 /** Accepts a request and answers it; a caller who hangs up cancels it, unless it can be fetched by a known id. */
 export async function startRun(
   deps: ApiDeps,
-  incoming: Omit<IncomingRequest, 'caller' | 'requestId'>,
+  incoming: Omit<IncomingRequest, 'caller' | 'requestId' | 'terms'>,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<{ readonly run: AcceptedRun; readonly gone: AbortSignal }> {
   const requestId = requestIdOf(request);
-  const run = await acceptRun(deps, { ...incoming, caller: request.caller, requestId });
+  const terms = termsOf(request.headers, deps.config.gateway);
+  const run = await acceptRun(deps, { ...incoming, caller: request.caller, requestId, terms });
+  request.limits = run.limits;
   const gone = new AbortController();
   const onClose = () => {
     if (reply.raw.writableFinished) return;

@@ -9,6 +9,7 @@ import {
 import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
 import { type ErrorInfo, HoldfastError, isErrorCode } from '../../domain/errors.ts';
 import type { ModelCall } from '../../domain/model-call.ts';
+import type { Priority } from '../../domain/rate-limit.ts';
 import type { completion } from '../../workflows/completion.ts';
 import { SEARCH_ATTRIBUTES } from '../../workflows/search-attributes.ts';
 
@@ -32,6 +33,9 @@ export interface NewRun {
 const START_TIMEOUT_MS = 5_000;
 /** Milliseconds after which a start that got no answer is given up. */
 const START_PATIENCE_MS = 15_000;
+
+/** Where tasks pile up, Temporal hands out those of a lower key first; 1 to 5. */
+const PRIORITY_KEYS: Readonly<Record<Priority, number>> = { interactive: 1, batch: 5 };
 
 /** gRPC codes after which the start may or may not have happened: CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, ABORTED, UNAVAILABLE. */
 const UNDECIDED_CODES: ReadonlySet<number> = new Set([1, 2, 4, 10, 14]);
@@ -100,6 +104,7 @@ export class TemporalRuns {
       requestEagerStart: true,
       workflowTaskTimeout: '2 seconds',
       workflowIdReusePolicy: 'REJECT_DUPLICATE',
+      priority: { priorityKey: PRIORITY_KEYS[call.admission.priority ?? 'interactive'] },
       staticSummary: `${modelRequested} for ${team ?? keyName}`,
       ...(searchable && {
         typedSearchAttributes: [

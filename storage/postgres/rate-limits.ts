@@ -1,5 +1,7 @@
+import type { Selectable } from 'kysely';
 import type { ScopeType } from '../../domain/scope.ts';
 import type { Sql } from './database.ts';
+import type { RateLimitsTable } from './schema.ts';
 
 /** Whom a limit is for: a scope, or everybody's use of a model. */
 export interface LimitedScope {
@@ -13,6 +15,13 @@ export interface LimitChanges {
   readonly tokensPerMinute?: number | null | undefined;
   readonly concurrentRequests?: number | null | undefined;
 }
+
+export interface LimitFilter {
+  readonly type?: string | undefined;
+  readonly id?: string | undefined;
+}
+
+export type RateLimitRow = Selectable<RateLimitsTable>;
 
 /** Rate limits of any scope. */
 export class RateLimits {
@@ -35,5 +44,37 @@ export class RateLimits {
       .values({ scope_type: type, scope_id: id, ...none, ...given })
       .onConflict((c) => c.columns(['scope_type', 'scope_id']).doUpdateSet({ ...given, updated_at: new Date() }))
       .execute();
+  }
+
+  get({ type, id }: LimitedScope): Promise<RateLimitRow | undefined> {
+    return this.list({ type, id }, 1, undefined).then(([row]) => row);
+  }
+
+  /** In the order of scope and id, after `after`. */
+  async list(
+    { type, id }: LimitFilter,
+    limit: number,
+    after: LimitFilter | undefined,
+  ): Promise<readonly RateLimitRow[]> {
+    return this.db
+      .selectFrom('rate_limits')
+      .selectAll()
+      .$if(type !== undefined, (q) => q.where('scope_type', '=', type as string))
+      .$if(id !== undefined, (q) => q.where('scope_id', '=', id as string))
+      .$if(after !== undefined, (q) =>
+        q.where((eb) =>
+          eb(eb.refTuple('scope_type', 'scope_id'), '>', eb.tuple(after?.type as string, after?.id as string)),
+        ),
+      )
+      .orderBy('scope_type')
+      .orderBy('scope_id')
+      .limit(limit)
+      .execute();
+  }
+
+  /** true if there was one. */
+  async remove({ type, id }: LimitedScope): Promise<boolean> {
+    const query = this.db.deleteFrom('rate_limits').where('scope_type', '=', type).where('scope_id', '=', id);
+    return (await query.executeTakeFirstOrThrow()).numDeletedRows > 0n;
   }
 }

@@ -61,7 +61,7 @@ providers:
 fallback: { enabled: false }
 `,
     'configured',
-    logger,
+    { logger },
   );
   db = connectDatabase({
     url: inject('postgres') ?? inject('embeddedPostgres'),

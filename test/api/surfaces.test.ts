@@ -161,6 +161,8 @@ describe('the API’s description', () => {
       '/api/v1/organisations/{id}',
       '/api/v1/projects',
       '/api/v1/projects/{id}',
+      '/api/v1/rate-limits',
+      '/api/v1/rate-limits/{scope_type}/{scope_id}',
       '/api/v1/teams',
       '/api/v1/teams/{id}',
       '/api/v1/users',

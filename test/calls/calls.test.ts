@@ -4,14 +4,18 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
 import { Credentials } from '../../calls/credentials.ts';
+import { ProviderBuckets } from '../../calls/provider-buckets.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import type { TargetCall } from '../../domain/model-call.ts';
 import { fromDollars, NO_USAGE } from '../../domain/money.ts';
+import type { ProviderLimits } from '../../domain/provider-limits.ts';
 import type { StreamItem } from '../../domain/stream-item.ts';
 import type { ProviderAdapter } from '../../providers/adapter.ts';
 import { ProviderError } from '../../providers/errors.ts';
 import { createCipher } from '../../storage/cipher.ts';
+import type { Buckets } from '../../storage/counters/buckets.ts';
+import { MemoryBuckets } from '../../storage/counters/memory-buckets.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { Budgets } from '../../storage/postgres/budgets.ts';
@@ -49,9 +53,16 @@ afterAll(() => db.destroy());
 /** A process that makes calls: its own id, and a lease unless it is dead. */
 async function startProcess(
   adapter: ProviderAdapter,
-  overrides: { streams?: StreamLog; attempts?: Attempts; alive?: boolean } = {},
+  overrides: {
+    streams?: StreamLog;
+    attempts?: Attempts;
+    alive?: boolean;
+    buckets?: Buckets;
+    limits?: ProviderLimits;
+  } = {},
 ) {
   const { streams = new MemoryStreamLog(), attempts = new Attempts(db), alive = true } = overrides;
+  const { buckets = new MemoryBuckets(), limits = {} } = overrides;
   const processId = newId('proc');
   if (alive) await new Processes(db).renew(processId);
   const logger = pino({ level: 'silent' });
@@ -60,6 +71,7 @@ async function startProcess(
     attempts,
     reservations: new Reservations(db),
     credentials: new Credentials({ providerKeys: new ProviderKeys(db, cipher), logger }),
+    buckets: new ProviderBuckets({ buckets, limitsOf: () => limits, logger }),
     bodies: new Bodies(db, cipher),
     providers: new Map([['p', adapter]]),
     streams,
@@ -493,4 +505,89 @@ it('usage that only began to arrive is completed by what was counted', async () 
   expect(await journal(call)).toMatchObject([
     { prompt_tokens: 50, cached_tokens: 40, completion_tokens: 4, usage_estimated: true },
   ]);
+});
+
+describe('a provider’s own limits', () => {
+  const limits = { requests: 2 };
+  /** What fills the bucket of these calls. */
+  const fill = async (buckets: Buckets) => {
+    for (const tenant of ['x', 'y']) await buckets.take('p/m', { tenant, tokens: 0, limits });
+  };
+  /** A clock that stands where the wait for the next window is long. */
+  const early = () => new MemoryBuckets(() => 100 * 60_000 + 1_000);
+
+  it('make a call wait without an attempt', async () => {
+    const adapter = scriptedAdapter(answers(['a']));
+    const buckets = early();
+    await fill(buckets);
+    const { calls } = await startProcess(adapter, { buckets, limits });
+    const call = await newCall({ tenant: 'z', deadlineAt: Date.now() + 600_000 });
+    const failed = await failure(calls.run(call, forever));
+    expect(failed.error).toMatchObject({ code: 'provider_rate_limited', retryAfterMs: expect.any(Number) });
+    expect(failed.retryInMs).toBe(5_000);
+    expect(adapter.calls).toBe(0);
+    expect(await journal(call)).toEqual([]);
+  });
+
+  it('send it to the next target when the wait is long, and end it when the deadline is nearer', async () => {
+    const buckets = early();
+    await fill(buckets);
+    const { calls } = await startProcess(scriptedAdapter(answers(['a'])), { buckets, limits });
+    const elsewhere = await failure(calls.run(await newCall({ hasNextTarget: true }), forever));
+    expect(elsewhere).toMatchObject({ error: { code: 'provider_rate_limited' }, retryInMs: undefined });
+    const late = await failure(calls.run(await newCall({ deadlineAt: Date.now() + 5_000 }), forever));
+    expect(late).toMatchObject({ error: { code: 'provider_rate_limited' }, retryInMs: undefined });
+  });
+
+  it('are waited for when the wait is short, other target or not', async () => {
+    const buckets = new MemoryBuckets();
+    await buckets.learn('p/m', { pauseMs: 500 });
+    const { calls } = await startProcess(scriptedAdapter(answers(['a'])), { buckets });
+    const call = await newCall({ hasNextTarget: true });
+    const { retryInMs = 0 } = await failure(calls.run(call, forever));
+    expect(retryInMs).toBeGreaterThan(0);
+    expect(retryInMs).toBeLessThanOrEqual(500);
+    await sleep(retryInMs + 5);
+    await expect(calls.run(call, forever)).resolves.toMatchObject({ provider: 'p' });
+  });
+
+  it('keep nobody from an answer that is in the journal', async () => {
+    const adapter = scriptedAdapter(answers(['once']));
+    const buckets = early();
+    const { calls } = await startProcess(adapter, { buckets, limits });
+    const call = await newCall({ tenant: 'z' });
+    const first = await calls.run(call, forever);
+    await fill(buckets);
+    expect(await calls.run(call, forever)).toEqual(first);
+    expect(adapter.calls).toBe(1);
+  });
+
+  it('are learned from answers and corrected by their usage', async () => {
+    const buckets = early();
+    const adapter = scriptedAdapter(async function* (call) {
+      call.onLimits?.({ requests: { limit: 1 }, tokens: { limit: 1_000 } });
+      yield* answers(['a', 'b'])(call);
+    });
+    const corrected: number[] = [];
+    const correct = buckets.correct.bind(buckets);
+    buckets.correct = (bucket, tenant, difference) => {
+      corrected.push(difference);
+      return correct(bucket, tenant, difference);
+    };
+    const { calls } = await startProcess(adapter, { buckets });
+    await calls.run(await newCall({ estimatedTokens: 5 }), forever);
+    expect(corrected).toEqual([7]);
+    await calls.run(await newCall(), forever);
+    await failure(calls.run(await newCall(), forever));
+    expect(adapter.calls).toBe(2);
+  });
+
+  it('are not kept when they cannot be checked', async () => {
+    const broken = new MemoryBuckets();
+    broken.take = () => Promise.reject(new Error('no Redis'));
+    broken.learn = () => Promise.reject(new Error('no Redis'));
+    broken.correct = () => Promise.reject(new Error('no Redis'));
+    const { calls } = await startProcess(scriptedAdapter(answers(['a'])), { buckets: broken, limits });
+    await expect(calls.run(await newCall(), forever)).resolves.toMatchObject({ provider: 'p' });
+  });
 });

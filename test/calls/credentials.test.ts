@@ -3,12 +3,14 @@ import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'v
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
 import { Credentials } from '../../calls/credentials.ts';
+import { ProviderBuckets } from '../../calls/provider-buckets.ts';
 import type { ErrorCode } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import type { KeyScope, TargetCall } from '../../domain/model-call.ts';
 import type { ProviderAdapter, ProviderCall } from '../../providers/adapter.ts';
 import { ProviderError } from '../../providers/errors.ts';
 import { createCipher } from '../../storage/cipher.ts';
+import { MemoryBuckets } from '../../storage/counters/memory-buckets.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
@@ -72,6 +74,7 @@ async function startProcess(adapter: ProviderAdapter, random?: () => number) {
     attempts: new Attempts(db),
     reservations: new Reservations(db),
     credentials,
+    buckets: new ProviderBuckets({ buckets: new MemoryBuckets(), limitsOf: () => ({}), logger }),
     bodies: new Bodies(db, cipher),
     providers: new Map([[provider, adapter]]),
     streams: new MemoryStreamLog(),

@@ -138,6 +138,26 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     expect((arrivals.at(-1) ?? 0) - (arrivals[0] ?? 0)).toBeGreaterThan(150);
   });
 
+  it('SIGKILL of the worker during a provider call: another worker frees the slot of its key', async () => {
+    const doomed = await startWorker();
+    const made = await fetch(`${url}/config/virtual-keys`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${MASTER_KEY}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ name: 'one at a time', rateLimit: { concurrent: 1 } }),
+    });
+    const { key } = (await made.json()) as { key: string };
+    const authorization = `Bearer ${key}`;
+    upstream.reply = () => ({ delayMs: 60_000 });
+    const asking = ask({}, { authorization });
+    await eventually(async () => calls() === 1);
+    await doomed.kill('SIGKILL');
+    upstream.reply = () => ({ body: openaiCompletion('hi') });
+    await startWorker();
+    expect((await asking).status).toBe(200);
+    // Its lease would last for minutes.
+    await eventually(async () => (await ask({}, { authorization })).status === 200);
+  });
+
   it('SIGKILL of the worker during a provider call: another worker completes the request', async () => {
     const doomed = await startWorker();
     upstream.reply = () => ({ delayMs: 60_000 });

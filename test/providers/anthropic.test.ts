@@ -294,3 +294,47 @@ describe('an error', () => {
     expect(server.received).toHaveLength(1);
   });
 });
+
+describe('the provider’s limits', () => {
+  const limit = (kind: string, max: number, remaining: number, seconds: number) => ({
+    [`anthropic-ratelimit-${kind}-limit`]: String(max),
+    [`anthropic-ratelimit-${kind}-remaining`]: String(remaining),
+    [`anthropic-ratelimit-${kind}-reset`]: new Date(Date.now() + seconds * 1_000).toISOString(),
+  });
+  const near = (ms: number) => expect.closeTo(ms, -4);
+  const said = async (headers: Record<string, string>, status = 200) => {
+    const reports: unknown[] = [];
+    server.reply = () => ({ status, headers, body: status === 200 ? message : {} });
+    const calling = adapter.complete(request(), call({ onLimits: (report) => reports.push(report) }));
+    await calling.catch(() => {});
+    return reports;
+  };
+
+  it('are handed up from answers and refusals', async () => {
+    const headers = { ...limit('requests', 50, 49, 1), ...limit('tokens', 90_000, 80_000, 20) };
+    const report = {
+      requests: { limit: 50, remaining: 49, resetMs: near(1_000) },
+      tokens: { limit: 90_000, remaining: 80_000, resetMs: near(20_000) },
+    };
+    expect(await said(headers)).toEqual([report]);
+    expect(await said(headers, 429)).toEqual([report]);
+  });
+
+  it('of input stand for tokens, and an output that is used up is a pause', async () => {
+    const input = limit('input-tokens', 40_000, 10, 30);
+    const tokens = { limit: 40_000, remaining: 10, resetMs: near(30_000) };
+    expect(await said({ ...input, ...limit('output-tokens', 8_000, 1, 60) })).toEqual([{ tokens }]);
+    expect(await said({ ...input, ...limit('output-tokens', 8_000, 0, 60) })).toEqual([{ tokens, pauseMs: 5_000 }]);
+  });
+
+  it('are in the headers of a stream', async () => {
+    const reports: unknown[] = [];
+    const stop = { type: 'message_stop' };
+    server.reply = () => ({
+      chunks: sse({ type: 'message_start', message }, stop),
+      headers: limit('requests', 50, 1, 1),
+    });
+    await collect(adapter.stream(request(), call({ onLimits: (report) => reports.push(report) })));
+    expect(reports).toMatchObject([{ requests: { limit: 50, remaining: 1 } }]);
+  });
+});

@@ -253,6 +253,20 @@ describe('an error', () => {
     await expect(adapter.complete(request(), call())).rejects.toMatchObject({ code, maybeBilled: false });
     expect(server.received).toHaveLength(1);
   });
+
+  it('of throttling teaches a short pause, others nothing', async () => {
+    const reports: unknown[] = [];
+    const listening = () => call({ onLimits: (report) => reports.push(report) });
+    for (const [status, type] of [
+      [429, 'ThrottlingException'],
+      [500, 'InternalServerException'],
+    ] as const) {
+      server.reply = () => ({ status, headers: { 'x-amzn-errortype': type }, body: { message: 'no' } });
+      await expect(adapter.complete(request(), listening())).rejects.toThrow();
+      await expect(collect(adapter.stream(request(), listening()))).rejects.toThrow();
+    }
+    expect(reports).toEqual([{ pauseMs: 1_000 }, { pauseMs: 1_000 }]);
+  });
 });
 
 describe('a probe', () => {

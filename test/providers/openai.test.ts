@@ -254,3 +254,47 @@ describe('a probe', () => {
     await expect(adapter.probe(new AbortController().signal)).rejects.toMatchObject({ code: 'provider_auth' });
   });
 });
+
+describe('the provider’s limits', () => {
+  const headers = {
+    'x-ratelimit-limit-requests': '500',
+    'x-ratelimit-remaining-requests': '499',
+    'x-ratelimit-reset-requests': '120ms',
+    'x-ratelimit-limit-tokens': '30000',
+    'x-ratelimit-remaining-tokens': '0',
+    'x-ratelimit-reset-tokens': '6m0.5s',
+  };
+  const report = {
+    requests: { limit: 500, remaining: 499, resetMs: 120 },
+    tokens: { limit: 30_000, remaining: 0, resetMs: 360_500 },
+  };
+  const reports: unknown[] = [];
+  const listening = () => ({ ...call(), onLimits: (said: unknown) => reports.push(said) });
+  beforeEach(() => {
+    reports.length = 0;
+  });
+
+  it('are handed up from answers, streams and refusals', async () => {
+    server.reply = () => ({ body: completion, headers });
+    await adapter.complete(request(), listening());
+    server.reply = () => ({ chunks: sse(chunk([choice({ content: 'a' }, 'stop')]), '[DONE]'), headers });
+    await collect(adapter.stream(request(), listening()));
+    server.reply = () => ({ status: 429, body: {}, headers });
+    await expect(adapter.complete(request(), listening())).rejects.toMatchObject({ code: 'provider_rate_limited' });
+    expect(reports).toEqual([report, report, report]);
+  });
+
+  it.each([
+    [{}, {}],
+    [{ 'x-ratelimit-limit-requests': 'many' }, {}],
+    [{ 'x-ratelimit-limit-requests': '10', 'x-ratelimit-reset-requests': 'soon' }, { requests: { limit: 10 } }],
+    [
+      { 'x-ratelimit-limit-requests': '10', 'x-ratelimit-reset-requests': '2' },
+      { requests: { limit: 10, resetMs: 2_000 } },
+    ],
+  ])('in %j are %j', async (odd, said) => {
+    server.reply = () => ({ body: completion, headers: odd as Record<string, string> });
+    await adapter.complete(request(), listening());
+    expect(reports).toEqual([said]);
+  });
+});

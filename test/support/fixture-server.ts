@@ -18,6 +18,8 @@ export interface Reply {
   readonly cut?: boolean;
   /** Milliseconds before the first byte. */
   readonly delayMs?: number;
+  /** What the answer waits for. */
+  readonly until?: Promise<unknown>;
   /** Milliseconds between chunks. */
   readonly intervalMs?: number;
 }
@@ -40,7 +42,17 @@ export class FixtureServer {
         body: text ? JSON.parse(text) : undefined,
       };
       this.received.push(received);
-      const { status = 200, headers = {}, body, chunks, cut, delayMs = 0, intervalMs = 0 } = this.reply(received);
+      const {
+        status = 200,
+        headers = {},
+        body,
+        chunks,
+        cut,
+        until,
+        delayMs = 0,
+        intervalMs = 0,
+      } = this.reply(received);
+      await until;
       await pause(delayMs);
       if (response.destroyed) return;
       if (chunks) {

@@ -49,7 +49,7 @@ function logRuntimeTo(logger: Logger): void {
 export async function startGateway(
   yaml: string,
   parts: Parts = 'embedded',
-  logger: Logger = quiet,
+  { logger = quiet, redisUrl = inject('redis') ?? undefined }: { logger?: Logger; redisUrl?: string | undefined } = {},
 ): Promise<TestGateway> {
   logRuntimeTo(logger);
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
@@ -70,7 +70,7 @@ export async function startGateway(
     databaseUrl: real ?? inject('embeddedPostgres'),
     databasePool: real ? 10 : 1,
     oldSchema: 'migrate',
-    redisUrl: parts === 'configured' ? (inject('redis') ?? undefined) : undefined,
+    redisUrl: parts === 'configured' ? redisUrl : undefined,
     temporalAddress: inject('temporal'),
     taskQueue,
     masterKey: MASTER_KEY,

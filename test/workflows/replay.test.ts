@@ -60,9 +60,10 @@ retry: { retry_delay: 0.01 }
     await upstream.stop();
   });
 
-  const ask = (key?: string) =>
+  const ask = (key?: string, headers: Record<string, string> = {}) =>
     gateway.fetch('/v1/chat/completions', {
       ...(key && { key }),
+      headers,
       json: { model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }] },
     });
   const runOf = (response: Response) => response.headers.get('x-holdfast-run-id') ?? '';
@@ -83,6 +84,28 @@ retry: { retry_delay: 0.01 }
     'completion-refused': async () => {
       const { key } = await gateway.json('/config/virtual-keys', { json: { name: 'poor', costCap: 0 } });
       return runOf(await ask(key));
+    },
+    'completion-waited': async () => {
+      const { key } = await gateway.json('/config/virtual-keys', {
+        json: { name: 'one', rateLimit: { concurrent: 1 } },
+      });
+      let release = () => {};
+      const until = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      upstream.reset();
+      upstream.reply = () => ({ until, body: openaiCompletion('hi') });
+      const first = ask(key);
+      await eventually(async () => upstream.received.length === 1);
+      const second = ask(key, { 'x-holdfast-max-wait': '30' });
+      await eventually(async () => {
+        const { data } = await gateway.json('/logs?limit=1');
+        const { events } = await client.workflow.getHandle(data[0].id).fetchHistory();
+        return events?.some((event) => event.timerStartedEventAttributes);
+      });
+      release();
+      await first;
+      return runOf(await second);
     },
     'completion-cancelled': async () => {
       upstream.reply = () => ({ delayMs: 60_000 });
