@@ -6,12 +6,17 @@ import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
+import { costs } from './routes/costs.ts';
+import { estimate } from './routes/estimate.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
+import { modelCatalogue } from './routes/model-catalogue.ts';
 import { models } from './routes/models.ts';
 import { providers } from './routes/providers.ts';
+import { reports } from './routes/reports.ts';
 import { root } from './routes/root.ts';
+import { routingPolicies } from './routes/routing-policies.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
 
@@ -36,6 +41,9 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(openapi, { version: deps.version });
 
   for (const routes of [root, health, providers, models, chatCompletions, generate, logs, usage, virtualKeys]) {
+    await app.register(routes, deps);
+  }
+  for (const routes of [costs, estimate, modelCatalogue, reports, routingPolicies]) {
     await app.register(routes, deps);
   }
   return app as unknown as FastifyInstance;

@@ -4,21 +4,27 @@ import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
+import { LiveRouting } from '../api/live-routing.ts';
+import { TemporalReports } from '../api/runs/temporal-reports.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { Calls } from '../calls/calls.ts';
 import { Lease } from '../calls/lease.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
-import { buildRoutingTable, createProviders } from '../providers/registry.ts';
+import { createProviders } from '../providers/registry.ts';
 import { createCipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
 import { RedisCounters } from '../storage/counters/redis.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
+import { Budgets } from '../storage/postgres/budgets.ts';
+import { CostReports } from '../storage/postgres/cost-reports.ts';
+import { Costs } from '../storage/postgres/costs.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
+import { Overlays } from '../storage/postgres/overlays.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { Requests } from '../storage/postgres/requests.ts';
@@ -28,6 +34,7 @@ import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
+import { ensureReportSchedule } from '../workers/report-schedule.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
 import { readVersion } from './version.ts';
@@ -86,6 +93,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const bodies = new Bodies(db, createCipher(options.encryptionKey));
     const processId = newId('proc');
     const reservations = new Reservations(db);
+    const costs = new Costs(db);
+    const costReports = new CostReports(db);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
@@ -105,11 +114,19 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
-        activities: createActivities({ db, reservations, counters, streams, calls, logger }),
+        activities: createActivities({ db, reservations, counters, streams, calls, logger, costs, costReports }),
         workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
       });
       worker = { instance, running: instance.run() };
+      await ensureReportSchedule(temporal, options.taskQueue, config.gateway.reports.schedule, logger);
+    }
+
+    const overlays = new Overlays(db);
+    const routing = new LiveRouting({ config, providers, overlays, logger });
+    if (roles.api) {
+      await routing.start();
+      closers.push(() => routing.stop());
     }
 
     let ready = true;
@@ -118,16 +135,21 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           logger,
           config,
           masterKey: options.masterKey,
-          routing: buildRoutingTable(config.gateway, config.catalogue, providers),
+          routing,
           providers,
           db,
           requests: new Requests(db),
           bodies,
           ledger: new Ledger(db),
+          costs,
+          costReports,
+          budgets: new Budgets(db),
+          overlays,
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
+          reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),
           redis: options.redisUrl ? 'configured' : 'embedded',
           isReady: () => ready,

@@ -30,7 +30,7 @@ function createAdapter(name: string, config: ProviderConfig): ProviderAdapter {
 
 /** What routing decides by, from the config and the providers that are on. */
 export function buildRoutingTable(
-  config: GatewayConfig,
+  config: Pick<GatewayConfig, 'default_provider' | 'fallback' | 'models'>,
   catalogue: Catalogue,
   providers: ProviderRegistry,
 ): RoutingTable {

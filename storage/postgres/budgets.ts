@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
+import { BUDGET_KINDS, BUDGET_PERIODS, type BudgetKind, type BudgetPeriod } from '../../domain/budget.ts';
 import { newId } from '../../domain/ids.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { Scope, ScopeType } from '../../domain/scope.ts';
@@ -27,6 +27,9 @@ export interface BudgetFilter {
   readonly scopeType?: ScopeType | undefined;
   readonly scopeId?: string | undefined;
 }
+
+/** One of each period and kind. */
+const MAX_BUDGETS_OF_SCOPE = BUDGET_PERIODS.length * BUDGET_KINDS.length;
 
 /** Budgets of any scope with what is spent and set aside in the running period. */
 export class Budgets {
@@ -80,6 +83,13 @@ export class Budgets {
       cursor === undefined ? sql`true` : sql`b.id > ${cursor}`,
     ];
     return this.select(sql.join(conditions, sql` AND `), limit);
+  }
+
+  /** All budgets of some scopes. */
+  ofScopes(scopes: readonly Scope[]): Promise<readonly Budget[]> {
+    if (scopes.length === 0) return Promise.resolve([]);
+    const wanted = scopes.map(({ type, id }) => sql`(b.scope_type, b.scope_id) = (${type}, ${id})`);
+    return this.select(sql`(${sql.join(wanted, sql` OR `)})`, scopes.length * MAX_BUDGETS_OF_SCOPE);
   }
 
   async update(id: string, limitNanos: NanoDollars): Promise<Budget | undefined> {

@@ -12,8 +12,10 @@ const model: CatalogueModel = {
   contextWindow: 100_000,
   maxOutputTokens: 8_000,
   price: { input: fromDollars(1), output: fromDollars(2), cachedInput: fromDollars(1), cacheWrite: fromDollars(1) },
+  priceChanges: [],
   capabilities: new Set(),
   vendors: new Map(),
+  source: 'built_in',
 };
 const asking = (content: string, extra: Partial<ModelRequest> = {}): ModelRequest => ({
   messages: [{ role: 'user', content }],

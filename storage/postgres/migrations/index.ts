@@ -1,9 +1,11 @@
 import type { Migration } from 'kysely';
 import * as foundation from './0001-foundation.ts';
 import * as tenancy from './0002-tenancy.ts';
+import * as costs from './0005-costs.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
   '0001-foundation': foundation,
   '0002-tenancy': tenancy,
+  '0005-costs': costs,
 };
