@@ -62,6 +62,15 @@ describe('boundCall', () => {
     expect(bound(request, true)).toEqual({ maxCostNanos: maxCostOf(boundInput(request).maxTokens, 30, model.price) });
   });
 
+  it('has the images that are priced by the piece in it', () => {
+    const image = { type: 'image_url' as const, image_url: { url: 'https://example.com/a.png' } };
+    const request: ModelRequest = { messages: [{ role: 'user', content: [image, image] }], max_tokens: 1 };
+    const priced = { ...model, price: { ...model.price, image: fromDollars(0.5) } };
+    const difference =
+      boundCall(request, boundInput(request), priced, true).maxCostNanos - bound(request, true).maxCostNanos;
+    expect(difference).toBe(fromDollars(1));
+  });
+
   it('sets an output limit upstream only for a hard budget', () => {
     expect(bound(asking('hi'), true).injectedOutputLimit).toBe(8_000);
     expect(bound(asking('hi'), false).injectedOutputLimit).toBeUndefined();
