@@ -105,6 +105,13 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       logger,
     });
 
+    const overlays = new Overlays(db);
+    const routing = new LiveRouting({ config, providers, overlays, logger });
+    if (roles.api) {
+      await routing.start();
+      closers.push(() => routing.stop());
+    }
+
     let worker: { readonly instance: Worker; readonly running: Promise<void> } | undefined;
     if (roles.worker) {
       const lease = new Lease(new Processes(db), processId, logger);
@@ -120,13 +127,6 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       });
       worker = { instance, running: instance.run() };
       await ensureReportSchedule(temporal, options.taskQueue, config.gateway.reports.schedule, logger);
-    }
-
-    const overlays = new Overlays(db);
-    const routing = new LiveRouting({ config, providers, overlays, logger });
-    if (roles.api) {
-      await routing.start();
-      closers.push(() => routing.stop());
     }
 
     let ready = true;
