@@ -246,6 +246,8 @@ describe('stored routing', () => {
 
 describe('a model without a price', () => {
   const unpriced = 'openai/not-in-the-catalogue';
+  // No fallback with a price, which would answer instead.
+  const allowedModels = [unpriced];
   const code = async (from: TestGateway, key: string) => {
     const json = { model: unpriced, messages: [{ role: 'user', content: 'hi' }] };
     const response = await from.fetch('/v1/chat/completions', { key, json });
@@ -254,7 +256,7 @@ describe('a model without a price', () => {
 
   it('is refused where a hard budget applies', async () => {
     upstream.reply = () => ({ body: openaiCompletion('hi') });
-    const [capped, free] = [await makeKey({ costCap: 5 }), await makeKey()];
+    const [capped, free] = [await makeKey({ costCap: 5, allowedModels }), await makeKey({ allowedModels })];
     expect(await code(gateway, capped.key)).toBe('model_not_priced');
     expect(await code(gateway, free.key)).toBe('ok');
   });
@@ -264,7 +266,7 @@ describe('a model without a price', () => {
     ['allow', 'ok', 'ok'],
   ])('with %s gives %s under a hard budget and %s without', async (setting, hard, without) => {
     upstream.reply = () => ({ body: openaiCompletion('hi') });
-    const [capped, free] = [await makeKey({ costCap: 5 }), await makeKey()];
+    const [capped, free] = [await makeKey({ costCap: 5, allowedModels }), await makeKey({ allowedModels })];
     const other = await startGateway(config(`budgets: { unpriced_models: ${setting} }`), 'configured');
     try {
       expect(await code(other, capped.key)).toBe(hard);

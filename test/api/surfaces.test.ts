@@ -154,6 +154,12 @@ describe('the API’s description', () => {
     expect(openapi).toBe('3.1.0');
     expect(Object.keys(paths).sort()).toEqual([
       '/',
+      '/api/v1/costs/summary',
+      '/api/v1/models',
+      '/api/v1/models/{id}',
+      '/api/v1/reports',
+      '/api/v1/reports/{id}',
+      '/api/v1/routing-policies',
       '/config/virtual-keys',
       '/config/virtual-keys/{id}',
       '/health',
@@ -165,6 +171,7 @@ describe('the API’s description', () => {
       '/providers',
       '/v1/chat/completions',
       '/v1/chat/completions/{id}',
+      '/v1/estimate',
       '/v1/generate',
       '/v1/models',
     ]);
