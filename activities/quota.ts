@@ -4,10 +4,12 @@ import type { AdmissionRequest } from '../domain/model-call.ts';
 import type { RateLimit } from '../domain/rate-limit.ts';
 import { RUN_EPOCH } from '../domain/stream-item.ts';
 import type { Counters } from '../storage/counters/counters.ts';
+import { budgetAlerts } from '../storage/postgres/budget-alerts.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
 import { type Ending, settle } from '../storage/postgres/settlement.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
+import type { BudgetWebhook } from './budget-webhook.ts';
 import { toFailure, toInfrastructureFailure } from './failures.ts';
 
 export interface QuotaDeps {
@@ -15,6 +17,8 @@ export interface QuotaDeps {
   readonly reservations: Reservations;
   readonly counters: Counters;
   readonly streams: StreamLog;
+  /** undefined: budget alerts are logged only. */
+  readonly budgetWebhook: BudgetWebhook | undefined;
   readonly logger: Logger;
 }
 
@@ -25,7 +29,7 @@ export interface Settlement extends Ending {
 }
 
 /** Before each model call and after it. Local activities: a few milliseconds, no task queue in between. */
-export function createQuotaActivities({ db, reservations, counters, streams, logger }: QuotaDeps) {
+export function createQuotaActivities({ db, reservations, counters, streams, budgetWebhook, logger }: QuotaDeps) {
   /** Rate limits are a courtesy to the providers; without Redis they are off and requests go on. */
   const admit = async (requestId: string, limits: readonly RateLimit[]) => {
     if (limits.length === 0) return;
@@ -59,7 +63,7 @@ export function createQuotaActivities({ db, reservations, counters, streams, log
 
     /**
      * Books what the request cost, frees the rest, closes its ledger row and tells a caller who still waits. Every
-     * failure is retried: money is never left unsettled. Returns the warnings of budgets that became due.
+     * failure is retried: money is never left unsettled. Returns the budget alerts to deliver.
      */
     async settle(settlement: Settlement): Promise<readonly string[]> {
       const alerts = await settle(db, settlement);
@@ -72,7 +76,10 @@ export function createQuotaActivities({ db, reservations, counters, streams, log
           logger.warn({ err: error, run: settlement.requestId }, 'Stream log failed');
         });
       }
-      return alerts;
+      for (const alert of await budgetAlerts(db, alerts)) {
+        logger.warn(alert, `The ${alert.period} budget of the ${alert.scope.type} is ${alert.threshold} % spent`);
+      }
+      return budgetWebhook ? alerts : [];
     },
   };
 }

@@ -5,6 +5,7 @@ import type { ApiDeps } from './context.ts';
 import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
 import { openapi } from './plugins/openapi.ts';
+import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { costs } from './routes/costs.ts';
 import { estimate } from './routes/estimate.ts';
@@ -17,6 +18,7 @@ import { providers } from './routes/providers.ts';
 import { reports } from './routes/reports.ts';
 import { root } from './routes/root.ts';
 import { routingPolicies } from './routes/routing-policies.ts';
+import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
 
@@ -40,11 +42,8 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(auth, { masterKey: deps.masterKey, virtualKeys: deps.virtualKeys });
   await app.register(openapi, { version: deps.version });
 
-  for (const routes of [root, health, providers, models, chatCompletions, generate, logs, usage, virtualKeys]) {
-    await app.register(routes, deps);
-  }
-  for (const routes of [costs, estimate, modelCatalogue, reports, routingPolicies]) {
-    await app.register(routes, deps);
-  }
+  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const administering = [virtualKeys, tenants, budgets, modelCatalogue, routingPolicies, reports];
+  for (const routes of [...serving, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

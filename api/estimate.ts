@@ -96,8 +96,7 @@ async function budgetsOf({ budgets }: ApiDeps, { who, targets }: CallPlan) {
   return found.map(({ scope, period, kind, limitNanos, spentNanos, reservedNanos }) => {
     const remaining = limitNanos - spentNanos - reservedNanos;
     return {
-      scope: scope.type,
-      scope_id: scope.id,
+      scope: { ...scope },
       period,
       kind,
       remaining_usd: toDollars(remaining),

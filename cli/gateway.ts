@@ -1,3 +1,4 @@
+import { Client } from '@temporalio/client';
 import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import { Redis } from 'ioredis';
@@ -29,12 +30,14 @@ import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
+import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
-import { ensureReportSchedule } from '../workers/report-schedule.ts';
+import { presenceOf } from '../workers/presence.ts';
+import { ensureSchedules } from '../workers/schedules.ts';
 import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
 import { readVersion } from './version.ts';
@@ -117,16 +120,34 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       const lease = new Lease(new Processes(db), processId, logger);
       await lease.start();
       closers.push(() => lease.stop());
+      const client = new Client(temporal);
       const instance = await createInteractiveWorker({
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
-        activities: createActivities({ db, reservations, counters, streams, calls, logger, costs, costReports }),
+        activities: createActivities({
+          db,
+          reservations,
+          counters,
+          streams,
+          calls,
+          budgetWebhook: config.gateway.budgets.webhook,
+          presenceOf: (runId) => presenceOf(client, runId),
+          costs,
+          costReports,
+          logger,
+        }),
         workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
       });
       worker = { instance, running: instance.run() };
-      await ensureReportSchedule(temporal, options.taskQueue, config.gateway.reports.schedule, logger);
+      await ensureSchedules({
+        client,
+        taskQueue: options.taskQueue,
+        sweepIntervalSeconds: config.gateway.budgets.sweep_interval,
+        reports: config.gateway.reports.schedule,
+        searchable: temporal.searchable,
+      });
     }
 
     let ready = true;
@@ -143,10 +164,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           ledger: new Ledger(db),
           costs,
           costReports,
-          budgets: new Budgets(db),
           overlays,
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
+          tenants: new Tenants(db),
+          budgets: new Budgets(db),
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),

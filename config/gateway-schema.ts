@@ -92,6 +92,10 @@ const gatewayObject = z.strictObject({
     .strictObject({
       /** Which requests for a model without a price are refused: all, those under a hard budget, or none. */
       unpriced_models: z.enum(['refuse', 'refuse_with_hard_budget', 'allow']).default('refuse_with_hard_budget'),
+      /** Told when a budget is 50, 80 and 100 % spent. */
+      webhook: z.strictObject({ url: z.url(), secret: optionalText }).optional(),
+      /** Seconds between two comparisons of the counters with the ledger; 0 for none. */
+      sweep_interval: z.number().min(0).default(60),
     })
     .prefault({}),
   /** Cost reports. */

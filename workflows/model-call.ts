@@ -10,6 +10,7 @@ import {
 import type { Activities } from '../activities/index.ts';
 import { ERRORS, type ErrorInfo } from '../domain/errors.ts';
 import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
+import { announceBudgetAlerts } from './budget-alert.ts';
 import { errorInfoOf, toWorkflowFailure } from './failures.ts';
 
 /** Quota, cost and ledger: milliseconds each, repeated until the database answers. */
@@ -32,7 +33,8 @@ const GRACE_MS = 5_000;
  */
 export async function modelCall(call: ModelCall): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call);
-  await settle(call, ended);
+  // Histories of before there were alerts have no value here.
+  await announceBudgetAlerts((await settle(call, ended)) ?? []);
   if ('result' in ended) return ended.result;
   if (ended.error.code === 'gateway_cancelled') throw new CancelledFailure(ended.error.message);
   throw toWorkflowFailure(ended.error);

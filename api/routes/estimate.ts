@@ -27,8 +27,7 @@ const estimated = z.object({
   ),
   budget: z.array(
     z.object({
-      scope: z.enum(SCOPE_TYPES),
-      scope_id: z.string(),
+      scope: z.object({ type: z.enum(SCOPE_TYPES), id: z.string() }),
       period: z.enum(BUDGET_PERIODS),
       kind: z.enum(BUDGET_KINDS),
       remaining_usd: z.number(),

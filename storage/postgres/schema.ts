@@ -134,6 +134,8 @@ export interface SpendCountersTable {
   period_start: ColumnType<string, string, string>;
   spent_nanos: Nanos;
   reserved_nanos: Nanos;
+  /** When it was last compared with the ledger. */
+  checked_at: Date | null;
 }
 
 export interface ReservationsTable {
@@ -201,6 +203,8 @@ export interface BudgetAlertsTable {
   period_start: ColumnType<string, string, string>;
   /** Per cent. */
   threshold: number;
+  /** The request whose settlement passed it. */
+  request_id: string;
   spent_nanos: Nanos;
   limit_nanos: Nanos;
   created_at: Timestamp;

@@ -17,7 +17,7 @@ export interface Ending {
  * of all attempts is booked as spent in every counter of the request's scopes, the rest of its reservations is freed,
  * budgets that passed a threshold get their warning, and the ledger row is closed. Idempotent: a request that is settled
  * stays as it is.
- * @returns The ids of the warnings that became due.
+ * @returns The ids of the budget alerts that this request caused, also when it was settled before.
  */
 export async function settle(db: Sql, ending: Ending): Promise<readonly string[]> {
   for (;;) {
@@ -70,8 +70,8 @@ async function trySettle(db: Sql, { requestId, state, error }: Ending): Promise<
       WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (l.scope_type, l.scope_id, l.period, l.period_start)
       RETURNING c.*
     ), alerts AS (
-      INSERT INTO budget_alerts (id, budget_id, period_start, threshold, spent_nanos, limit_nanos)
-      SELECT b.id || '-' || c.period_start || '-' || t.threshold, b.id, c.period_start, t.threshold, c.spent_nanos, b.limit_nanos
+      INSERT INTO budget_alerts (id, budget_id, period_start, threshold, request_id, spent_nanos, limit_nanos)
+      SELECT b.id || '-' || c.period_start || '-' || t.threshold, b.id, c.period_start, t.threshold, ${requestId}, c.spent_nanos, b.limit_nanos
       FROM counted c
       JOIN budgets b ON (b.scope_type, b.scope_id, b.period) = (c.scope_type, c.scope_id, c.period)
       CROSS JOIN unnest(${[...BUDGET_THRESHOLDS]}::integer[]) AS t (threshold)
@@ -100,6 +100,8 @@ async function trySettle(db: Sql, { requestId, state, error }: Ending): Promise<
       WHERE r.id = open.id
     )
     SELECT EXISTS (SELECT 1 FROM latest) AND NOT EXISTS (SELECT 1 FROM open) AS stale,
-           ARRAY(SELECT id FROM alerts) AS alerts`.execute(db);
+           ARRAY(SELECT id FROM alerts UNION SELECT id FROM budget_alerts WHERE request_id = ${requestId}) AS alerts`.execute(
+    db,
+  );
   return rows[0] as Settled;
 }

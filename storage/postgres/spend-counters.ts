@@ -3,9 +3,9 @@ import type { Sql } from './database.ts';
 
 /** The first day of the period that `at` (a timestamptz) falls into. Days, weeks from Monday and months are UTC. */
 export const periodStart = (period: RawBuilder<unknown>, at: RawBuilder<unknown>) => sql`(CASE ${period}
-  WHEN 'daily' THEN date_trunc('day', ${at} AT TIME ZONE 'UTC')
-  WHEN 'weekly' THEN date_trunc('week', ${at} AT TIME ZONE 'UTC')
-  WHEN 'monthly' THEN date_trunc('month', ${at} AT TIME ZONE 'UTC')
+  WHEN 'daily' THEN date_trunc('day', (${at}) AT TIME ZONE 'UTC')
+  WHEN 'weekly' THEN date_trunc('week', (${at}) AT TIME ZONE 'UTC')
+  WHEN 'monthly' THEN date_trunc('month', (${at}) AT TIME ZONE 'UTC')
   ELSE timestamp '1970-01-01' END)::date`;
 
 /** `(scope_type, scope_id)` of the request `r`, for a FROM clause. */

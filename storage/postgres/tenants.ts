@@ -16,41 +16,45 @@ export class Tenants {
     this.db = db;
   }
 
-  async create<T extends TenantTable>(table: T, row: Insertable<Database[T]>): Promise<Written<Row<T>>> {
+  async create<T extends TenantTable>(table: T, row: Insertable<Database[T]>): Promise<Written<Tenant<T>>> {
     return writing(async () => {
       const query = this.db.insertInto(table as TenantTable).values(row as Insertable<Database[TenantTable]>);
-      return (await query.returningAll().executeTakeFirstOrThrow()) as unknown as Row<T>;
+      return (await query.returningAll().executeTakeFirstOrThrow()) as unknown as Tenant<T>;
     });
   }
 
-  async get<T extends TenantTable>(table: T, id: string): Promise<Row<T> | undefined> {
+  async get<T extends TenantTable>(table: T, id: string): Promise<Tenant<T> | undefined> {
     const query = this.db
       .selectFrom(table as TenantTable)
       .selectAll()
       .where('id', '=', id);
-    return (await query.executeTakeFirst()) as Row<T> | undefined;
+    return (await query.executeTakeFirst()) as Tenant<T> | undefined;
   }
 
   /** In the order of their ids, after `cursor`. */
-  async list<T extends TenantTable>(table: T, limit: number, cursor: string | undefined): Promise<readonly Row<T>[]> {
+  async list<T extends TenantTable>(
+    table: T,
+    limit: number,
+    cursor: string | undefined,
+  ): Promise<readonly Tenant<T>[]> {
     const query = this.db
       .selectFrom(table as TenantTable)
       .selectAll()
       .$if(cursor !== undefined, (q) => q.where('id', '>', cursor as string));
-    return (await query.orderBy('id').limit(limit).execute()) as unknown as readonly Row<T>[];
+    return (await query.orderBy('id').limit(limit).execute()) as unknown as readonly Tenant<T>[];
   }
 
   async update<T extends TenantTable>(
     table: T,
     id: string,
     changes: Updateable<Database[T]>,
-  ): Promise<Written<Row<T> | undefined>> {
+  ): Promise<Written<Tenant<T> | undefined>> {
     return writing(async () => {
       const query = this.db
         .updateTable(table as TenantTable)
         .set({ ...(changes as Updateable<Database[TenantTable]>), updated_at: new Date() })
         .where('id', '=', id);
-      return (await query.returningAll().executeTakeFirst()) as unknown as Row<T> | undefined;
+      return (await query.returningAll().executeTakeFirst()) as unknown as Tenant<T> | undefined;
     });
   }
 
@@ -66,7 +70,7 @@ export class Tenants {
   }
 }
 
-type Row<T extends TenantTable> = Selectable<Database[T]>;
+export type Tenant<T extends TenantTable> = Selectable<Database[T]>;
 
 async function writing<T>(write: () => Promise<T>): Promise<Written<T>> {
   try {

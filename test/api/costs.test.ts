@@ -129,7 +129,7 @@ describe('POST /v1/estimate', () => {
     const { id, key } = await makeKey({ costCap: 0.01 });
     const budgetOf = async (max_tokens: number) =>
       (await estimate({ model: 'gpt-4o', messages, max_tokens }, key)).budget;
-    const budget = { scope: 'key', scope_id: id, period: 'monthly', kind: 'hard', remaining_usd: 0.01 };
+    const budget = { scope: { type: 'key', id }, period: 'monthly', kind: 'hard', remaining_usd: 0.01 };
     expect(await budgetOf(100)).toEqual([{ ...budget, sufficient: true }]);
     expect(await budgetOf(2_000)).toEqual([{ ...budget, sufficient: false }]);
   });

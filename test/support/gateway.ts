@@ -22,6 +22,7 @@ export type Parts = 'embedded' | 'configured';
 export interface TestGateway {
   readonly url: string;
   readonly gateway: Gateway;
+  readonly taskQueue: string;
   /** The official client, with the master key and without retries of its own. */
   readonly client: OpenAI;
   clientWith(key: string): OpenAI;
@@ -49,7 +50,10 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
   const env = { GATEWAY_CONFIG: configFile };
   const config = loadConfig(loadSettings(env), env);
   rmSync(dir, { recursive: true });
+  // A schedule would outlive the gateway, whose task queue nobody serves any more.
+  config.gateway.budgets.sweep_interval = 0;
 
+  const taskQueue = `test-${crypto.randomUUID()}`;
   const real = parts === 'configured' ? inject('postgres') : null;
   const gateway = await createGateway({
     config,
@@ -60,7 +64,7 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
     oldSchema: 'migrate',
     redisUrl: parts === 'configured' ? (inject('redis') ?? undefined) : undefined,
     temporalAddress: inject('temporal'),
-    taskQueue: `test-${crypto.randomUUID()}`,
+    taskQueue,
     masterKey: MASTER_KEY,
     encryptionKey: ENCRYPTION_KEY,
     roles: { api: true, worker: true },
@@ -82,6 +86,7 @@ export async function startGateway(yaml: string, parts: Parts = 'embedded'): Pro
   return {
     url,
     gateway,
+    taskQueue,
     client: clientWith(MASTER_KEY),
     clientWith,
     fetch: call,

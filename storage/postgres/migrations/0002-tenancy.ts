@@ -115,6 +115,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     ALTER TABLE spend_counters
       ADD COLUMN period text NOT NULL DEFAULT 'monthly',
+      ADD COLUMN checked_at timestamptz,
       DROP CONSTRAINT spend_counters_pkey,
       ADD PRIMARY KEY (scope_type, scope_id, period, period_start)`.execute(db);
   await sql`ALTER TABLE spend_counters ALTER COLUMN period DROP DEFAULT`.execute(db);
@@ -124,6 +125,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       DROP CONSTRAINT reservations_pkey,
       ADD PRIMARY KEY (request_id, scope_type, scope_id, period)`.execute(db);
   await sql`ALTER TABLE reservations ALTER COLUMN period DROP DEFAULT`.execute(db);
+  await sql`
+    CREATE INDEX idx_reservations_open ON reservations (scope_type, scope_id, period, period_start)
+    WHERE settled_at IS NULL`.execute(db);
 
   // One row for each warning of a budget, so that each is given once.
   await sql`
@@ -132,9 +136,11 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       budget_id text NOT NULL REFERENCES budgets ON DELETE CASCADE,
       period_start date NOT NULL,
       threshold integer NOT NULL,
+      request_id text NOT NULL,
       spent_nanos bigint NOT NULL,
       limit_nanos bigint NOT NULL,
       created_at timestamptz NOT NULL DEFAULT now(),
       UNIQUE (budget_id, period_start, threshold)
     )`.execute(db);
+  await sql`CREATE INDEX idx_budget_alerts_request ON budget_alerts (request_id)`.execute(db);
 }
