@@ -22,6 +22,8 @@ export class LiveRouting {
   private current: RoutingTable;
   private storedPolicy: RoutingPolicy | null = null;
   private version: number | undefined;
+  /** The database could not be reached when it was last looked at. */
+  private away = false;
   private reading: Promise<void> = Promise.resolve();
   private timer: NodeJS.Timeout | undefined;
   private readonly deps: LiveRoutingDeps;
@@ -67,8 +69,13 @@ export class LiveRouting {
   private async watch(): Promise<void> {
     try {
       await this.refresh();
+      this.away = false;
     } catch (error) {
-      this.deps.logger.warn({ err: error }, 'Stored models and routing cannot be read; the last ones stay');
+      // Once an outage.
+      if (!this.away) {
+        this.deps.logger.warn({ err: error }, 'Stored models and routing cannot be read; the last ones stay');
+      }
+      this.away = true;
     }
     if (this.timer) this.timer = setTimeout(() => this.watch(), CHECK_MS).unref();
   }

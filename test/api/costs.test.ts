@@ -151,11 +151,12 @@ describe('stored models', () => {
   });
 
   it('are served and priced at once, and within a second by every other process', async () => {
-    const id = `new-${unique()}`;
+    const id = `lab/new-${unique()}`;
+    const path = `/api/v1/models/${encodeURIComponent(id)}`;
     const second = await startGateway(config(), 'configured');
     try {
       expect((await errorOf(await ask((await makeKey()).key, { model: id }))).code).toBe('model_not_found');
-      const response = await put(`/api/v1/models/${id}`, entry(10));
+      const response = await put(path, entry(10));
       expect(await response.json()).toMatchObject({
         id,
         providers: [
@@ -172,13 +173,13 @@ describe('stored models', () => {
       expect(metadata.cost_usd).toBe((10 * 10 + 5 * 2) / 1e6);
       expect(upstream.last.body).toMatchObject({ model: 'new-model-id' });
 
-      const elsewhere = (path: string) => second.fetch(path).then((answer) => answer.status);
-      await eventually(async () => (await elsewhere(`/api/v1/models/${id}`)) === 200, 3_000);
-      await put(`/api/v1/models/${id}`, entry(20));
-      expect((await gateway.json(`/api/v1/models/${id}`)).price.input).toBe(20);
-      expect((await gateway.fetch(`/api/v1/models/${id}`, { method: 'DELETE' })).status).toBe(204);
-      expect((await gateway.fetch(`/api/v1/models/${id}`)).status).toBe(404);
-      await eventually(async () => (await elsewhere(`/api/v1/models/${id}`)) === 404, 3_000);
+      const elsewhere = () => second.fetch(path).then((answer) => answer.status);
+      await eventually(async () => (await elsewhere()) === 200, 3_000);
+      await put(path, entry(20));
+      expect((await gateway.json(path)).price.input).toBe(20);
+      expect((await gateway.fetch(path, { method: 'DELETE' })).status).toBe(204);
+      expect((await gateway.fetch(path)).status).toBe(404);
+      await eventually(async () => (await elsewhere()) === 404, 3_000);
     } finally {
       await second.stop();
     }

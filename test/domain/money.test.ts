@@ -144,6 +144,22 @@ describe('cacheSavingsOf', () => {
 });
 
 describe('maxCostOf', () => {
+  it.each([
+    ['cachedInput', { cachedInputTokens: 1_000 }],
+    ['cacheWrite', { cacheWriteTokens: 1_000 }],
+    ['audioInput', { audioInputTokens: 1_000 }],
+    ['reasoning', { reasoningTokens: 100 }],
+    ['audioOutput', { audioOutputTokens: 100 }],
+    ['image', { inputImages: 3 }],
+  ])('is reached by a call that uses nothing but what is dearest: %s', (kind, used) => {
+    const dearest: Price = { ...price, [kind]: fromDollars(500) };
+    const usage = { ...NO_USAGE, inputTokens: 1_000, outputTokens: 100, ...used };
+    const max = maxCostOf(1_000, 100, dearest, 3);
+    expect(costOf(usage, dearest)).toBeLessThanOrEqual(max);
+    expect(max).toBeGreaterThan(maxCostOf(1_000, 100, price, 3));
+    expect(costOf(usage, dearest)).toBeGreaterThan(max * 0.6);
+  });
+
   it('bounds every kind of usage by every kind of price', () => {
     const share = fc.double({ min: 0, max: 1, noNaN: true });
     const call = fc.record({
