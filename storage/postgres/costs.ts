@@ -43,7 +43,9 @@ export class Costs {
   async summary(groupBy: CostGroupBy, filter: CostFilter): Promise<CostSummary> {
     const { rows } = await sql<CostGroup & { readonly is_total: boolean }>`
       WITH r AS (
-        SELECT l.*, ${groupValue(groupBy)} AS "group" FROM llm_requests l WHERE ${conditions(filter)}
+        SELECT l.id, l.status, l.prompt_tokens, l.completion_tokens, l.cost_nanos, l.markup_percent,
+          ${groupValue(groupBy)} AS "group"
+        FROM llm_requests l WHERE ${conditions(filter)}
       ), a AS (
         SELECT a.request_id, sum(a.cache_savings_nanos) AS savings,
           sum(a.cached_tokens) FILTER (WHERE a.state = 'succeeded') AS cached,
