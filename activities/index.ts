@@ -1,14 +1,16 @@
 import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-webhook.ts';
+import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
 import { createSweepActivities, type SweepDeps } from './sweep.ts';
 
-export type ActivityDeps = ProviderCallDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps;
+export type ActivityDeps = ProviderCallDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps & CostReportDeps;
 
 /** Everything a workflow may ask the world to do. */
 export const createActivities = (deps: ActivityDeps) => ({
   ...createQuotaActivities(deps),
   ...createProviderCallActivities(deps),
+  ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),
 });

@@ -12,14 +12,19 @@ import { auditLog } from './routes/audit-log.ts';
 import { authentication } from './routes/auth.ts';
 import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
+import { costs } from './routes/costs.ts';
+import { estimate } from './routes/estimate.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
+import { modelCatalogue } from './routes/model-catalogue.ts';
 import { models } from './routes/models.ts';
 import { providerKeys } from './routes/provider-keys.ts';
 import { providers } from './routes/providers.ts';
 import { rateLimits } from './routes/rate-limits.ts';
+import { reports } from './routes/reports.ts';
 import { root } from './routes/root.ts';
+import { routingPolicies } from './routes/routing-policies.ts';
 import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
@@ -51,8 +56,9 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, generate, logs, usage];
-  const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits, auditLog];
-  for (const routes of [...serving, ...administering]) await app.register(routes, deps);
+  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const operating = [modelCatalogue, routingPolicies, reports, auditLog];
+  const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
+  for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

@@ -2,14 +2,16 @@ import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Credentials } from '../calls/credentials.ts';
 import type { LoadedConfig } from '../config/load.ts';
-import type { RoutingTable } from '../domain/route-plan.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Budgets } from '../storage/postgres/budgets.ts';
+import type { CostReports } from '../storage/postgres/cost-reports.ts';
+import type { Costs } from '../storage/postgres/costs.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
+import type { Overlays } from '../storage/postgres/overlays.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
 import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { RateLimits } from '../storage/postgres/rate-limits.ts';
@@ -17,6 +19,8 @@ import type { Requests } from '../storage/postgres/requests.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
+import type { LiveRouting } from './live-routing.ts';
+import type { TemporalReports } from './runs/temporal-reports.ts';
 import type { TemporalRuns } from './runs/temporal-runs.ts';
 
 /** Everything the front door works with. */
@@ -28,12 +32,15 @@ export interface ApiDeps {
   readonly encryptionKey: string;
   /** Makes the front door speak TLS. */
   readonly tls: TlsOptions | undefined;
-  readonly routing: RoutingTable;
+  readonly routing: LiveRouting;
   readonly providers: ProviderRegistry;
   readonly db: Sql;
   readonly requests: Requests;
   readonly bodies: Bodies;
   readonly ledger: Ledger;
+  readonly costs: Costs;
+  readonly costReports: CostReports;
+  readonly overlays: Overlays;
   readonly virtualKeys: VirtualKeys;
   readonly policies: Policies;
   readonly tenants: Tenants;
@@ -46,6 +53,7 @@ export interface ApiDeps {
   readonly counters: Counters;
   readonly streams: StreamLog;
   readonly runs: TemporalRuns;
+  readonly reportRuns: TemporalReports;
   /** Stops a cancelled request's calls at once, if this process makes them. */
   readonly abortCalls: (requestId: string) => void;
   /** Is the stream log Redis or in process? For /health. */

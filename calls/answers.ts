@@ -37,10 +37,10 @@ export class Answers {
     latencyMs: number,
   ): Promise<ModelCallResult> {
     const { attempts, bodies, logger } = this.deps;
-    const { usage, costNanos } = end;
+    const { usage, costNanos, cacheSavingsNanos } = end;
     const result: ModelResult = { ...end.answer, usage };
     const response = bodies.seal(result);
-    const outcome = { state: 'succeeded', latencyMs, usage, costNanos, response } as const;
+    const outcome = { state: 'succeeded', latencyMs, usage, costNanos, cacheSavingsNanos, response } as const;
     const finished = await retryWhileUnreachable(() => attempts.finish(key, outcome), logger);
     if (!finished.accepted) throw new CallFailed(claimLost(), 0);
     await this.publish(call, key.n, result, { latencyMs, ...finished });

@@ -1,8 +1,9 @@
 import { StreamAccumulator } from '../domain/accumulator.ts';
 import type { ModelAnswer, ModelRequest } from '../domain/chat.ts';
+import { boundInput } from '../domain/cost-bound.ts';
 import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { CallTarget } from '../domain/model-call.ts';
-import { costOf, type NanoDollars, type Usage } from '../domain/money.ts';
+import { cacheSavingsOf, costOf, type NanoDollars, type Usage } from '../domain/money.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Credential } from '../providers/credentials.ts';
@@ -32,12 +33,14 @@ export type CallEnd =
       readonly answer: ModelAnswer;
       readonly usage: Usage;
       readonly costNanos: NanoDollars;
+      readonly cacheSavingsNanos: NanoDollars;
     }
   | {
       readonly state: 'failed' | 'cancelled' | 'unknown';
       readonly error: HoldfastError;
       readonly usage: Usage | null;
       readonly costNanos: NanoDollars;
+      readonly cacheSavingsNanos: NanoDollars;
     };
 
 /** Makes one call to a provider and says how it ended and what it cost. Never throws. */
@@ -50,8 +53,8 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
       ? await streamed(options, options.writer, clock, accumulator)
       : await adapter.complete(options.request, callOf(options, clock.signal));
     clock.stop();
-    const usage = isReport(answer.usage) ? answer.usage : await countUsage(options.request, answerText(answer));
-    return { state: 'succeeded', answer, usage, costNanos: priced(usage, target) };
+    const reported = isReport(answer.usage) ? answer.usage : await countUsage(options.request, answerText(answer));
+    return { state: 'succeeded', answer, ...priced(reported, options) };
   } catch (thrown) {
     clock.stop();
     return failedEnd(options, clock, accumulator, thrown);
@@ -92,32 +95,40 @@ async function streamed(
 }
 
 async function failedEnd(
-  { request, target, signal }: ProviderCallOptions,
+  options: ProviderCallOptions,
   clock: CallClock,
   accumulator: StreamAccumulator,
   thrown: unknown,
 ): Promise<CallEnd> {
+  const { request, target, signal } = options;
   const error = clock.cancelled ? abortReason(signal) : (clock.expiry ?? toHoldfastError(thrown));
   const state = clock.cancelled ? 'cancelled' : 'failed';
   // What a cut stream delivered can be counted; the provider was paid for it.
   if (accumulator.usage || accumulator.text) {
     const usage = await countUsage(request, accumulator.text, accumulator.usage);
-    return { state, error, usage, costNanos: priced(usage, target) };
+    return { state, error, ...priced(usage, options) };
   }
   const maybeBilled = clock.signal.aborted || (thrown instanceof ProviderError && thrown.maybeBilled);
+  const nothing = { error, usage: null, cacheSavingsNanos: 0 };
   return maybeBilled
-    ? { state: 'unknown', error, usage: null, costNanos: target.maxCostNanos }
-    : { state, error, usage: null, costNanos: 0 };
+    ? { state: 'unknown', ...nothing, costNanos: target.maxCostNanos }
+    : { state, ...nothing, costNanos: 0 };
 }
 
 /** Some compatible servers report zeros for what they did not count. */
 const isReport = (usage: Usage | null): usage is Usage => usage !== null && usage.inputTokens + usage.outputTokens > 0;
 
-const priced = (usage: Usage, { price }: CallTarget): NanoDollars => (price ? costOf(usage, price) : 0);
+function priced(reported: Usage, { request, target: { price } }: ProviderCallOptions) {
+  if (!price) return { usage: reported, costNanos: 0, cacheSavingsNanos: 0 };
+  // No provider reports how many images there were.
+  const usage = price.image === undefined ? reported : { ...reported, inputImages: boundInput(request).images };
+  return { usage, costNanos: costOf(usage, price), cacheSavingsNanos: cacheSavingsOf(usage, price) };
+}
 
 /** Usage as counted here, where the provider's own report is missing or unfinished. */
 async function countUsage(request: ModelRequest, output: string, reported?: Usage | null): Promise<Usage> {
   return {
+    ...reported,
     inputTokens: reported?.inputTokens || (await countRequestTokens(request)),
     cachedInputTokens: reported?.cachedInputTokens ?? 0,
     cacheWriteTokens: reported?.cacheWriteTokens ?? 0,

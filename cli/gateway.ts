@@ -5,6 +5,8 @@ import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
+import { LiveRouting } from '../api/live-routing.ts';
+import { TemporalReports } from '../api/runs/temporal-reports.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
@@ -13,7 +15,7 @@ import { limitsOfProviders, ProviderBuckets } from '../calls/provider-buckets.ts
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
-import { buildRoutingTable, createProviders } from '../providers/registry.ts';
+import { createProviders } from '../providers/registry.ts';
 import type { Buckets } from '../storage/counters/buckets.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import { MemoryCounters } from '../storage/counters/memory.ts';
@@ -24,9 +26,12 @@ import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { Budgets } from '../storage/postgres/budgets.ts';
+import { CostReports } from '../storage/postgres/cost-reports.ts';
+import { Costs } from '../storage/postgres/costs.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
 import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
+import { Overlays } from '../storage/postgres/overlays.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
 import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
@@ -105,6 +110,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
     const reservations = new Reservations(db);
+    const costs = new Costs(db);
+    const costReports = new CostReports(db);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
@@ -116,6 +123,13 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       processId,
       logger,
     });
+
+    const overlays = new Overlays(db);
+    const routing = new LiveRouting({ config, providers, overlays, logger });
+    if (roles.api) {
+      await routing.start();
+      closers.push(() => routing.stop());
+    }
 
     let worker: { readonly instance: Worker; readonly running: Promise<void> } | undefined;
     if (roles.worker) {
@@ -136,6 +150,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           calls,
           budgetWebhook: config.gateway.budgets.webhook,
           presenceOf: (runId) => presenceOf(client, runId),
+          costs,
+          costReports,
           logger,
         }),
         workflowBundle: workflowBundle(),
@@ -146,6 +162,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         client,
         taskQueue: options.taskQueue,
         sweepIntervalSeconds: config.gateway.budgets.sweep_interval,
+        reports: config.gateway.reports.schedule,
+        searchable: temporal.searchable,
       });
     }
 
@@ -157,12 +175,15 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           masterKey: options.masterKey,
           encryptionKey: options.encryptionKey,
           tls: config.gateway.server.tls && loadTls(config.gateway.server.tls),
-          routing: buildRoutingTable(config.gateway, config.catalogue, providers),
+          routing,
           providers,
           db,
           requests: new Requests(db),
           bodies,
           ledger: new Ledger(db),
+          costs,
+          costReports,
+          overlays,
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
           tenants: new Tenants(db),
@@ -174,6 +195,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           counters,
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
+          reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),
           redis: options.redisUrl ? 'configured' : 'embedded',
           isReady: () => ready,

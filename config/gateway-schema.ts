@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { REPORT_PERIODS } from '../domain/report-period.ts';
 import { authSchema, tlsSchema } from './auth-schema.ts';
 
 const seconds = z.number().positive();
@@ -52,20 +53,44 @@ export const providerSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('demo'), ...common, default_model: z.string().default('demo') }),
 ]);
 
+const fallback = z.strictObject({
+  enabled: z.boolean().default(true),
+  fallback_order: z.array(z.string()).default([]),
+  /** Targets per request, including the first. */
+  max_fallback_attempts: z.int().min(1).max(20).default(2),
+  retry_original: z.boolean().default(false),
+});
+
+const aliases = z.record(z.string(), z.array(z.strictObject({ provider: z.string(), model: z.string() })).min(1));
+
+/** Routing as it may be stored over gateway.yaml: a section that is given replaces the file's as a whole. */
+export const routingPolicySchema = z.strictObject({
+  default_provider: z.string().optional(),
+  fallback: fallback.optional(),
+  models: aliases.optional(),
+});
+
+export type RoutingPolicy = z.output<typeof routingPolicySchema>;
+
+/** Every provider that a routing policy names, with the place where it does. */
+export function* providersNamed(
+  policy: RoutingPolicy,
+): Generator<{ readonly name: string; readonly path: PropertyKey[] }> {
+  if (policy.default_provider) yield { name: policy.default_provider, path: ['default_provider'] };
+  for (const [i, name] of (policy.fallback?.fallback_order ?? []).entries()) {
+    yield { name, path: ['fallback', 'fallback_order', i] };
+  }
+  for (const [alias, targets] of Object.entries(policy.models ?? {})) {
+    for (const [i, { provider }] of targets.entries()) yield { name: provider, path: ['models', alias, i, 'provider'] };
+  }
+}
+
 const gatewayObject = z.strictObject({
   /** Provider for requests that name none; by default the first configured one. */
   default_provider: z.string().optional(),
   providers: z.record(z.string().regex(/^[a-z0-9][a-z0-9_-]*$/i, 'letters, digits, - and _ only'), providerSchema),
-  fallback: z
-    .strictObject({
-      enabled: z.boolean().default(true),
-      fallback_order: z.array(z.string()).default([]),
-      /** Targets per request, including the first. */
-      max_fallback_attempts: z.int().min(1).max(20).default(2),
-      retry_original: z.boolean().default(false),
-    })
-    .prefault({}),
-  models: z.record(z.string(), z.array(z.strictObject({ provider: z.string(), model: z.string() })).min(1)).default({}),
+  fallback: fallback.prefault({}),
+  models: aliases.default({}),
   /** Limits for keys that set none of their own. */
   rate_limit: z
     .strictObject({
@@ -80,10 +105,18 @@ const gatewayObject = z.strictObject({
     .prefault({}),
   budgets: z
     .strictObject({
+      /** Which requests for a model without a price are refused: all, those under a hard budget, or none. */
+      unpriced_models: z.enum(['refuse', 'refuse_with_hard_budget', 'allow']).default('refuse_with_hard_budget'),
       /** Told when a budget is 50, 80 and 100 % spent. */
       webhook: z.strictObject({ url: z.url(), secret: optionalText }).optional(),
       /** Seconds between two comparisons of the counters with the ledger; 0 for none. */
       sweep_interval: z.number().min(0).default(60),
+    })
+    .prefault({}),
+  /** Cost reports. */
+  reports: z
+    .strictObject({
+      schedule: z.enum([...REPORT_PERIODS, 'off']).default('monthly'),
     })
     .prefault({}),
   retry: z
@@ -114,23 +147,14 @@ const gatewayObject = z.strictObject({
 });
 
 export const gatewaySchema = gatewayObject.superRefine((config, context) => {
-  const mustExist = (provider: string, path: PropertyKey[]) => {
-    if (config.providers[provider]) return;
+  for (const { name, path } of providersNamed(config)) {
+    if (config.providers[name]) continue;
     const known = Object.keys(config.providers).join(', ') || 'none';
-    context.addIssue({ code: 'custom', path, message: `provider '${provider}' is not in 'providers' (${known})` });
-  };
-  if (config.default_provider) mustExist(config.default_provider, ['default_provider']);
-  config.fallback.fallback_order.forEach((name, i) => {
-    mustExist(name, ['fallback', 'fallback_order', i]);
-  });
+    context.addIssue({ code: 'custom', path, message: `provider '${name}' is not in 'providers' (${known})` });
+  }
   if (Object.keys(config.auth.mtls.subjects).length > 0 && !config.server.tls?.client_ca) {
     const message = "needs 'server.tls' with 'client_ca'";
     context.addIssue({ code: 'custom', path: ['auth', 'mtls', 'subjects'], message });
-  }
-  for (const [alias, targets] of Object.entries(config.models)) {
-    targets.forEach((target, i) => {
-      mustExist(target.provider, ['models', alias, i, 'provider']);
-    });
   }
 });
 

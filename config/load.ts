@@ -17,8 +17,8 @@ export interface LoadedConfig {
 /** Loads gateway.yaml and the model catalogue. Throws `ConfigError`. */
 export function loadConfig(settings: Settings, env: NodeJS.ProcessEnv): LoadedConfig {
   const gateway = loadYaml(settings.configFile ?? defaultFile('gateway.yaml'), gatewaySchema, env);
-  const files = [loadYaml(defaultFile('models.yaml'), modelsSchema, env)];
-  if (settings.modelsFile) files.push(loadYaml(settings.modelsFile, modelsSchema, env));
+  const builtIn = loadYaml(defaultFile('models.yaml'), modelsSchema, env);
+  const own = settings.modelsFile ? [loadYaml(settings.modelsFile, modelsSchema, env)] : [];
   const providers = configuredProviders(gateway);
   const wanted = gateway.default_provider;
   if (settings.configFile && wanted && !providers.has(wanted)) {
@@ -26,7 +26,7 @@ export function loadConfig(settings: Settings, env: NodeJS.ProcessEnv): LoadedCo
       `${settings.configFile}: default_provider '${wanted}' is not usable: it is disabled or its key is empty.`,
     );
   }
-  return { gateway, catalogue: buildCatalogue(files), providers };
+  return { gateway, catalogue: buildCatalogue(builtIn, ...own), providers };
 }
 
 function configuredProviders(config: GatewayConfig): Map<string, ProviderConfig> {

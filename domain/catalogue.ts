@@ -1,6 +1,18 @@
 import type { Capability } from './capabilities.ts';
 import type { Price } from './money.ts';
 
+/** Where a model's entry stands: in the built-in catalogue, in the operator's models file, or in the database. */
+export const MODEL_SOURCES = ['built_in', 'file', 'stored'] as const;
+
+export type ModelSource = (typeof MODEL_SOURCES)[number];
+
+/** A price that holds from a day on. */
+export interface PriceChange {
+  /** ISO date; the change is at its midnight, UTC. */
+  readonly from: string;
+  readonly price: Price;
+}
+
 /** One model of the catalogue. */
 export interface CatalogueModel {
   /** The name callers use, e.g. `claude-sonnet-4-5`. */
@@ -10,10 +22,24 @@ export interface CatalogueModel {
   /** Tokens of input and output together. */
   readonly contextWindow: number;
   readonly maxOutputTokens: number;
+  /** The price until the first of `priceChanges`. */
   readonly price: Price;
+  /** Announced prices, in the order of their days. */
+  readonly priceChanges: readonly PriceChange[];
   readonly capabilities: ReadonlySet<Capability>;
   /** Vendor → the id that vendor's API expects. The first is the model's own vendor, which also knows its aliases. */
   readonly vendors: ReadonlyMap<string, string>;
+  readonly source: ModelSource;
+}
+
+/**
+ * The model as it is priced at a moment.
+ * @param at Milliseconds since the epoch.
+ */
+export function pricedAt(model: CatalogueModel, at: number): CatalogueModel {
+  const due = model.priceChanges.filter(({ from }) => Date.parse(from) <= at);
+  const price = due.at(-1)?.price ?? model.price;
+  return { ...model, price, priceChanges: model.priceChanges.slice(due.length) };
 }
 
 /** The vendor that made the model. */
@@ -34,6 +60,12 @@ export class Catalogue {
       for (const name of [model.id, ...model.aliases]) this.byName.set(name, model);
       for (const [vendor, id] of model.vendors) this.byVendorId.set(`${vendor}/${id}`, model);
     }
+  }
+
+  /** The catalogue with `models` added; one of the same id replaces what was there. */
+  with(models: readonly CatalogueModel[], priceDate: string): Catalogue {
+    const all = new Map([...this.models, ...models].map((model) => [model.id, model]));
+    return new Catalogue([...all.values()], priceDate > this.priceDate ? priceDate : this.priceDate);
   }
 
   /** A model by the name callers use. */

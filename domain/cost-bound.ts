@@ -16,6 +16,7 @@ export interface InputBound {
   readonly maxTokens: number;
   /** A realistic count, for deciding what still fits a context window. */
   readonly typicalTokens: number;
+  readonly images: number;
 }
 
 /** Bounds the input tokens of a request: byte-level BPE makes at most one token of a byte. */
@@ -39,6 +40,7 @@ export function boundInput(request: ModelRequest): InputBound {
   return {
     maxTokens: documents > 0 ? Number.POSITIVE_INFINITY : bytes + fixed,
     typicalTokens: Math.ceil(bytes / TYPICAL_BYTES_PER_TOKEN) + fixed,
+    images,
   };
 }
 
@@ -69,7 +71,7 @@ export function boundCall(
   return {
     ...(inject && { injectedOutputLimit: limit }),
     maxCostNanos: model
-      ? maxCostOf(Math.min(input.maxTokens, model.contextWindow), limit * (request.n ?? 1), model.price)
+      ? maxCostOf(Math.min(input.maxTokens, model.contextWindow), limit * (request.n ?? 1), model.price, input.images)
       : 0,
   };
 }

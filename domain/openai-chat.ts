@@ -13,16 +13,22 @@ export interface CompletionUsage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
-  readonly prompt_tokens_details: { readonly cached_tokens: number };
-  readonly completion_tokens_details: { readonly reasoning_tokens: number };
+  readonly prompt_tokens_details: { readonly cached_tokens: number; readonly audio_tokens?: number };
+  readonly completion_tokens_details: { readonly reasoning_tokens: number; readonly audio_tokens?: number };
 }
 
 export const toCompletionUsage = (usage: Usage): CompletionUsage => ({
   prompt_tokens: usage.inputTokens,
   completion_tokens: usage.outputTokens,
   total_tokens: usage.inputTokens + usage.outputTokens,
-  prompt_tokens_details: { cached_tokens: usage.cachedInputTokens },
-  completion_tokens_details: { reasoning_tokens: usage.reasoningTokens },
+  prompt_tokens_details: {
+    cached_tokens: usage.cachedInputTokens,
+    ...(usage.audioInputTokens !== undefined && { audio_tokens: usage.audioInputTokens }),
+  },
+  completion_tokens_details: {
+    reasoning_tokens: usage.reasoningTokens,
+    ...(usage.audioOutputTokens !== undefined && { audio_tokens: usage.audioOutputTokens }),
+  },
 });
 
 export const toChatCompletion = (

@@ -163,6 +163,8 @@ function toFinishReason(reason: string): FinishReason {
 }
 
 function toUsage(usage: CompletionUsage): Usage {
+  const { audio_tokens: audioInput } = usage.prompt_tokens_details ?? {};
+  const { audio_tokens: audioOutput } = usage.completion_tokens_details ?? {};
   const deepseekCacheHits = (usage as { prompt_cache_hit_tokens?: number }).prompt_cache_hit_tokens;
   return {
     inputTokens: usage.prompt_tokens,
@@ -171,6 +173,8 @@ function toUsage(usage: CompletionUsage): Usage {
     // xAI and Gemini leave reasoning out of completion_tokens but bill it as output; the total has it.
     outputTokens: Math.max(usage.completion_tokens, (usage.total_tokens ?? 0) - usage.prompt_tokens),
     reasoningTokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
+    ...(audioInput && { audioInputTokens: audioInput }),
+    ...(audioOutput && { audioOutputTokens: audioOutput }),
     estimated: false,
   };
 }

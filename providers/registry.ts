@@ -33,7 +33,7 @@ const configuredKey = (key: string | undefined): string | undefined => (key === 
 
 /** What routing decides by, from the config and the providers that are on. */
 export function buildRoutingTable(
-  config: GatewayConfig,
+  config: Pick<GatewayConfig, 'default_provider' | 'fallback' | 'models'>,
   catalogue: Catalogue,
   providers: ProviderRegistry,
 ): RoutingTable {

@@ -1,15 +1,26 @@
 import { type Client, ScheduleAlreadyRunning, ScheduleOverlapPolicy } from '@temporalio/client';
+import type { ReportPeriod } from '../domain/report-period.ts';
 import type { sweep } from '../workflows/sweep.ts';
+import { ensureReports } from './report-schedule.ts';
 
 export interface ScheduleOptions {
   readonly client: Client;
   readonly taskQueue: string;
   /** Seconds between two sweeps; 0 for none. */
   readonly sweepIntervalSeconds: number;
+  /** How often costs are reported. */
+  readonly reports: ReportPeriod | 'off';
+  /** Whether the namespace knows the gateway's search attributes. */
+  readonly searchable: boolean;
 }
 
 /** Makes sure that what runs on a schedule does. Safe to call from every worker at every start. */
-export async function ensureSchedules({ client, taskQueue, sweepIntervalSeconds }: ScheduleOptions): Promise<void> {
+export async function ensureSchedules(options: ScheduleOptions): Promise<void> {
+  await ensureSweep(options);
+  await ensureReports(options);
+}
+
+async function ensureSweep({ client, taskQueue, sweepIntervalSeconds }: ScheduleOptions): Promise<void> {
   if (sweepIntervalSeconds === 0) return;
   const scheduleId = `${taskQueue}-sweep`;
   const spec = { intervals: [{ every: sweepIntervalSeconds * 1000 }] };

@@ -68,7 +68,8 @@ export const chatCompletions: Routes = async (app, deps) => {
   );
 };
 
-function requireDefault(model: string | null | undefined): string {
+/** The key's default model, for a request that names none. */
+export function requireDefault(model: string | null | undefined): string {
   if (model) return model;
   throw new HoldfastError('caller_invalid_request', "Missing required parameter: 'model'.", { param: 'model' });
 }

@@ -15,11 +15,11 @@ export const models: Routes = async (app, { routing }) => {
       }),
     },
   };
-  const created = Math.floor(Date.parse(routing.catalogue.priceDate) / 1000);
-
   app.get('/v1/models', { config: { access: 'authenticated' }, schema }, (request) => {
+    const { table } = routing;
+    const created = Math.floor(Date.parse(table.catalogue.priceDate) / 1000);
     const allowed = request.caller.key?.allowedModels;
-    const data = [...listModels(routing)]
+    const data = [...listModels(table)]
       .filter(([id]) => !allowed || allowed.includes(id))
       .map(([id, owned_by]) => ({ id, object: 'model' as const, created, owned_by }));
     return { object: 'list' as const, data };

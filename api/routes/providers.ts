@@ -15,7 +15,7 @@ export const providers: Routes = async (app, { providers, routing }) => {
   };
   app.get('/providers', { config: { access: 'authenticated' }, schema }, () => {
     const entries = [...providers.values()].map((adapter) => {
-      const catalogued = routing.catalogue
+      const catalogued = routing.table.catalogue
         .servedBy(adapter.vendor)
         .map((model) => model.vendors.get(adapter.vendor) ?? model.id);
       const models = [...new Set([...(adapter.defaultModel ? [adapter.defaultModel] : []), ...catalogued])];

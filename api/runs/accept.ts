@@ -1,4 +1,5 @@
 import { requirementsOf } from '../../domain/capabilities.ts';
+import { pricedAt } from '../../domain/catalogue.ts';
 import { type ModelRequest, textOf } from '../../domain/chat.ts';
 import { boundCall, boundInput, type InputBound } from '../../domain/cost-bound.ts';
 import { HoldfastError } from '../../domain/errors.ts';
@@ -6,7 +7,7 @@ import type { IdPrefix } from '../../domain/ids.ts';
 import { newId } from '../../domain/ids.ts';
 import type { AdmissionRequest, CallTarget } from '../../domain/model-call.ts';
 import { type AdmissionTerms, type LimitKind, limitName, type RateLimit } from '../../domain/rate-limit.ts';
-import { planRoute, type RouteTarget } from '../../domain/route-plan.ts';
+import { planRoute, type RouteTarget, type RoutingTable } from '../../domain/route-plan.ts';
 import type { Attribution, Scope } from '../../domain/scope.ts';
 import type { Policy, ScopeLimits } from '../../storage/postgres/policies.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
@@ -46,12 +47,7 @@ export interface AcceptedRun {
 export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promise<AcceptedRun> {
   const { caller, request, stream } = incoming;
   const { gateway } = deps.config;
-  const model = incoming.model ?? caller.key?.defaultModel ?? undefined;
-  const input = boundInput(request);
-  const planned = permittedTargets(deps, incoming, model);
-  const who = attribute(incoming);
-  const policy = await deps.policies.of(who, modelNamesOf(planned));
-  const targets = toCallTargets(deps, incoming, planned, input, policy);
+  const { model, who, policy, input, targets, priceVersion } = await planCall(deps, incoming);
   const id = newId(incoming.idPrefix);
   const requestId = incoming.requestId ?? id;
   const modelRequested = model ?? targets[0]?.model ?? '';
@@ -64,7 +60,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     runId: id,
     requestId,
     owner: caller.owner,
-    attribution: { ...who, organisation: policy.organisation },
+    attribution: who,
     feature: text(incoming.metadata.feature),
     markupPercent: policy.markupPercent,
     surface: incoming.surface,
@@ -73,7 +69,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     parameters: { ...parametersOf(request), stream, metadata: incoming.metadata },
     body,
   });
-  const admission = { ...toAdmission(deps, caller, targets, input, policy), ...incoming.terms };
+  const admission = { ...toAdmission(deps, caller, targets, input, policy, priceVersion), ...incoming.terms };
   const call = {
     requestId: id,
     bodyRef: body.ref,
@@ -102,15 +98,45 @@ const modelNamesOf = (planned: readonly RouteTarget[]): readonly string[] => [
   ...new Set(planned.flatMap(({ model, catalogued }) => (catalogued ? [model, catalogued.id] : [model]))),
 ];
 
+/** What is asked for, by whom; what a request has in common with an estimate of it. */
+export type PlannableRequest = Pick<IncomingRequest, 'model' | 'provider' | 'request' | 'caller' | 'metadata'>;
+
+/** A request's route plan with prices and bounds, and what applies to it. */
+export interface CallPlan {
+  readonly model: string | undefined;
+  readonly who: Attribution;
+  readonly policy: Policy;
+  readonly input: InputBound;
+  readonly targets: readonly CallTarget[];
+  readonly priceVersion: string;
+}
+
+/** Plans a request at the prices of this moment. Throws when it cannot be accepted. */
+export async function planCall(deps: ApiDeps, incoming: PlannableRequest): Promise<CallPlan> {
+  const { table } = deps.routing;
+  const model = incoming.model ?? incoming.caller.key?.defaultModel ?? undefined;
+  const input = boundInput(incoming.request);
+  const planned = permittedTargets(table, incoming, model);
+  const who = attribute(incoming);
+  const policy = await deps.policies.of(who, modelNamesOf(planned));
+  const targets = toCallTargets(deps, incoming, planned, input, policy);
+  const { priceDate: priceVersion } = table.catalogue;
+  return { model, who: { ...who, organisation: policy.organisation }, policy, input, targets, priceVersion };
+}
+
 /** The route plan, reduced to what the caller's key may use. */
-function permittedTargets(deps: ApiDeps, incoming: IncomingRequest, model: string | undefined): readonly RouteTarget[] {
+function permittedTargets(
+  table: RoutingTable,
+  incoming: PlannableRequest,
+  model: string | undefined,
+): readonly RouteTarget[] {
   const allowed = incoming.caller.key?.allowedModels;
   const { request, provider } = incoming;
-  const plan = () => planRoute(deps.routing, { model, provider, requirements: requirementsOf(request) });
+  const plan = () => planRoute(table, { model, provider, requirements: requirementsOf(request) });
   if (!allowed) return plan();
   if (model !== undefined && allowed.includes(model)) {
     // An alias was allowed as a whole; a model brings its namesakes at other providers, but no substitutes.
-    if (deps.routing.aliases.has(model)) return plan();
+    if (table.aliases.has(model)) return plan();
     const targets = plan();
     return targets.filter((target) => target.catalogued === targets[0]?.catalogued || isNamed(target, allowed));
   }
@@ -125,22 +151,19 @@ const isNamed = ({ provider, model, catalogued }: RouteTarget, allowed: readonly
   allowed.includes(model) || allowed.includes(`${provider}/${model}`) || allowed.includes(catalogued?.id ?? model);
 
 function toCallTargets(
-  { providers }: ApiDeps,
-  { request }: IncomingRequest,
+  { providers, config }: ApiDeps,
+  { request }: PlannableRequest,
   planned: readonly RouteTarget[],
   input: InputBound,
   { hardBudget }: Policy,
 ): readonly CallTarget[] {
-  // A hard budget cannot be kept on a model whose price is not known.
-  const usable = hardBudget ? planned.filter((target) => target.catalogued) : planned;
-  if (usable.length === 0) {
-    throw new HoldfastError(
-      'policy_model_not_priced',
-      `'${planned[0]?.model}' has no price in the catalogue, so a hard budget cannot be kept. Add it with GATEWAY_MODELS.`,
-      { param: 'model' },
-    );
-  }
-  return usable.map(({ provider, model, catalogued }) => {
+  const { unpriced_models } = config.gateway.budgets;
+  const refused = unpriced_models === 'refuse' || (hardBudget && unpriced_models !== 'allow');
+  const usable = refused ? planned.filter((target) => target.catalogued) : planned;
+  if (usable.length === 0) throw notPriced(planned[0]?.model ?? '', hardBudget);
+  const now = Date.now();
+  return usable.map(({ provider, model, catalogued: current }) => {
+    const catalogued = current && pricedAt(current, now);
     const adapter = providers.get(provider);
     const bound = boundCall(request, input, catalogued, hardBudget);
     return {
@@ -156,15 +179,24 @@ function toCallTargets(
   });
 }
 
+const notPriced = (model: string, hardBudget: boolean) =>
+  new HoldfastError(
+    'policy_model_not_priced',
+    `'${model}' has no price in the catalogue${hardBudget ? ', so a hard budget cannot be kept' : ''}. ` +
+      'Add it with GATEWAY_MODELS or PUT /api/v1/models.',
+    { param: 'model' },
+  );
+
 /** For APIs that demand a limit, where neither the caller nor the catalogue names one. */
 const DEFAULT_MAX_OUTPUT_TOKENS = 4_096;
 
 function toAdmission(
-  { config: { gateway, catalogue } }: ApiDeps,
+  { config: { gateway } }: ApiDeps,
   caller: AuthenticatedCaller,
   targets: readonly CallTarget[],
   input: InputBound,
   { limits }: Policy,
+  priceVersion: string,
 ): AdmissionRequest {
   const self = limitedAs(caller);
   const own = limits.some(({ scope, ...l }) => scope === self?.type && l.id === self.id && !isUnlimited(l));
@@ -187,7 +219,7 @@ function toAdmission(
     }),
     estimatedTokens: input.typicalTokens,
     maxCostNanos: Math.max(...targets.map((target) => target.maxCostNanos)),
-    priceVersion: catalogue.priceDate,
+    priceVersion,
   };
 }
 
@@ -208,7 +240,7 @@ const text = (value: unknown): string | null =>
   typeof value === 'string' && value ? value.slice(0, MAX_ATTRIBUTE_LENGTH) : null;
 
 /** For whom a request counts: as its key says, and where the caller is trusted with it, as its metadata says. */
-function attribute({ caller, metadata }: IncomingRequest): Omit<Attribution, 'organisation'> {
+function attribute({ caller, metadata }: PlannableRequest): Omit<Attribution, 'organisation'> {
   const { kind, keyId, team, project, user, key } = caller;
   const trusted = kind === 'master' || kind === 'client' || key?.kind === 'service';
   const said = trusted ? metadata : {};

@@ -23,8 +23,8 @@ const usage = z.object({
   prompt_tokens: z.number(),
   completion_tokens: z.number(),
   total_tokens: z.number(),
-  prompt_tokens_details: z.object({ cached_tokens: z.number() }),
-  completion_tokens_details: z.object({ reasoning_tokens: z.number() }),
+  prompt_tokens_details: z.object({ cached_tokens: z.number(), audio_tokens: z.number().optional() }),
+  completion_tokens_details: z.object({ reasoning_tokens: z.number(), audio_tokens: z.number().optional() }),
 });
 
 export const responseMetadata = z.object({

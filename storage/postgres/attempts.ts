@@ -32,6 +32,8 @@ export interface Outcome {
   readonly latencyMs: number;
   readonly usage: Usage | null;
   readonly costNanos: NanoDollars;
+  /** What cached input would have cost more at the full price. @default 0 */
+  readonly cacheSavingsNanos?: NanoDollars;
   readonly response?: SealedBody;
   readonly error?: ErrorInfo;
 }
@@ -121,6 +123,7 @@ export class Attempts {
       UPDATE attempts SET
         state = CASE WHEN state = 'claimed' THEN ${outcome.state} ELSE state END,
         cost_nanos = CASE WHEN state = 'claimed' THEN ${outcome.costNanos}::bigint ELSE cost_nanos END,
+        cache_savings_nanos = CASE WHEN state = 'claimed' THEN ${outcome.cacheSavingsNanos ?? 0}::bigint ELSE 0 END,
         response_ref = CASE WHEN state = 'claimed' THEN ${response?.ref ?? null} ELSE response_ref END,
         error_code = coalesce(error_code, ${error?.code ?? null}),
         error_message = coalesce(error_message, ${error?.message ?? null}),
@@ -132,6 +135,9 @@ export class Attempts {
         cache_write_tokens = ${usage?.cacheWriteTokens ?? null},
         completion_tokens = ${usage?.outputTokens ?? null},
         reasoning_tokens = ${usage?.reasoningTokens ?? null},
+        audio_input_tokens = ${usage?.audioInputTokens ?? null},
+        audio_output_tokens = ${usage?.audioOutputTokens ?? null},
+        input_images = ${usage?.inputImages ?? null},
         usage_estimated = ${usage?.estimated ?? false},
         latency_ms = ${Math.round(outcome.latencyMs)},
         finished_at = clock_timestamp()

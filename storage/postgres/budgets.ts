@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
+import { BUDGET_KINDS, BUDGET_PERIODS, type BudgetKind, type BudgetPeriod } from '../../domain/budget.ts';
 import { newId } from '../../domain/ids.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { Scope, ScopeType } from '../../domain/scope.ts';
@@ -29,6 +29,9 @@ export interface BudgetFilter {
   /** Only budgets of these. */
   readonly within?: readonly Scope[] | undefined;
 }
+
+/** One of each period and kind. */
+const MAX_BUDGETS_OF_SCOPE = BUDGET_PERIODS.length * BUDGET_KINDS.length;
 
 /** Budgets of any scope with what is spent and set aside in the running period. */
 export class Budgets {
@@ -88,6 +91,13 @@ export class Budgets {
       isWithin(within),
     ];
     return this.select(sql.join(conditions, sql` AND `), limit);
+  }
+
+  /** All budgets of some scopes. */
+  ofScopes(scopes: readonly Scope[]): Promise<readonly Budget[]> {
+    if (scopes.length === 0) return Promise.resolve([]);
+    const wanted = scopes.map(({ type, id }) => sql`(b.scope_type, b.scope_id) = (${type}, ${id})`);
+    return this.select(sql`(${sql.join(wanted, sql` OR `)})`, scopes.length * MAX_BUDGETS_OF_SCOPE);
   }
 
   async update(id: string, limitNanos: NanoDollars): Promise<Budget | undefined> {

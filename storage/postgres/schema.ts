@@ -1,6 +1,8 @@
 import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { AttemptState } from '../../domain/attempt.ts';
 import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
+import type { CostReportData } from '../../domain/costs.ts';
+import type { ReportPeriod } from '../../domain/report-period.ts';
 import type { RunState } from '../../domain/run-state.ts';
 import type { ScopeType } from '../../domain/scope.ts';
 
@@ -98,6 +100,11 @@ export interface AttemptsTable {
   cache_write_tokens: number | null;
   completion_tokens: number | null;
   reasoning_tokens: number | null;
+  audio_input_tokens: number | null;
+  audio_output_tokens: number | null;
+  input_images: number | null;
+  /** What cached input tokens would have cost more at the full input price. */
+  cache_savings_nanos: Generated<Nanos>;
   usage_estimated: Generated<boolean>;
   latency_ms: number | null;
   error_code: string | null;
@@ -252,6 +259,32 @@ export interface ProviderKeysTable {
 
 export type ProviderKeyState = 'active' | 'disabled';
 
+/** Models that operators stored; each replaces the catalogue's of the same id. */
+export interface ModelsTable {
+  id: string;
+  /** As in a models file. */
+  entry: ColumnType<unknown, string, string>;
+  created_at: Timestamp;
+  updated_at: Timestamp;
+}
+
+/** The one row that says what the database lays over the config. */
+export interface RoutingOverlayTable {
+  /** Grows with every change of this row and of `models`. */
+  version: ColumnType<number, number | undefined, number>;
+  /** null where gateway.yaml decides. */
+  policy: ColumnType<unknown, string | null, string | null>;
+}
+
+export interface CostReportsTable {
+  id: string;
+  period: ReportPeriod;
+  since: Date;
+  until: Date;
+  created_at: Timestamp;
+  data: ColumnType<CostReportData, string, never>;
+}
+
 export interface Database {
   encryption_keys: EncryptionKeysTable;
   provider_keys: ProviderKeysTable;
@@ -270,4 +303,7 @@ export interface Database {
   rate_limits: RateLimitsTable;
   budget_alerts: BudgetAlertsTable;
   audit_log: AuditLogTable;
+  models: ModelsTable;
+  routing_overlay: RoutingOverlayTable;
+  cost_reports: CostReportsTable;
 }

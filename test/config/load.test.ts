@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../../config/load.ts';
 import { loadSettings } from '../../config/settings.ts';
-import { toDollars } from '../../domain/money.ts';
+import { pricedAt } from '../../domain/catalogue.ts';
+import { fromDollars, toDollars } from '../../domain/money.ts';
 import { buildRoutingTable, createProviders } from '../../providers/registry.ts';
 
 let dir: string;
@@ -170,6 +171,42 @@ models:
     expect(catalogue.findAt('groq', 'llama-3')?.id).toBe('llama');
     expect(catalogue.find('gpt-5-mini')).toBeDefined();
     expect(catalogue.priceDate).toBe('2030-01-01');
+    expect(catalogue.find('gpt-5')?.source).toBe('file');
+    expect(catalogue.find('gpt-5-mini')?.source).toBe('built_in');
+  });
+
+  it('prices a model by the day, with batch prices as a discount or as rates', () => {
+    const models = `
+price_date: 2030-01-01
+models:
+  m:
+    context_window: 1
+    max_output_tokens: 1
+    price: { input: 2, output: 4, audio_input: 8, image: 0.01 }
+    long_context: { above: 10, input: 4, output: 8 }
+    batch: { discount_percent: 25 }
+    price_changes:
+      - { from: 2031-06-01, input: 5, output: 5 }
+      - { from: 2031-01-01, input: 3, output: 3, batch: { input: 1, output: 1 } }
+    vendors: { v: m }
+`;
+    const m = load(undefined, {}, models).catalogue.find('m');
+    if (!m) throw new Error('m is not there');
+    const at = (instant: string) => pricedAt(m, Date.parse(instant));
+    const now = at('2030-12-31T23:59:59Z');
+    expect(now.price).toMatchObject({ audioInput: fromDollars(8), image: fromDollars(0.01) });
+    expect(now.price.batch).toMatchObject({
+      input: fromDollars(1.5),
+      output: fromDollars(3),
+      audioInput: fromDollars(6),
+    });
+    expect(now.price.batch?.longContext).toMatchObject({ above: 10, input: fromDollars(3), output: fromDollars(6) });
+    expect(now.priceChanges.map(({ from }) => from)).toEqual(['2031-01-01', '2031-06-01']);
+    const later = at('2031-01-01T00:00:00Z');
+    expect(later.price).toMatchObject({ input: fromDollars(3), batch: { input: fromDollars(1) } });
+    expect(later.price).not.toHaveProperty('longContext');
+    expect(at('2032-01-01').price.input).toBe(fromDollars(5));
+    expect(at('2032-01-01').priceChanges).toEqual([]);
   });
 });
 

@@ -12,8 +12,10 @@ const model: CatalogueModel = {
   contextWindow: 100_000,
   maxOutputTokens: 8_000,
   price: { input: fromDollars(1), output: fromDollars(2), cachedInput: fromDollars(1), cacheWrite: fromDollars(1) },
+  priceChanges: [],
   capabilities: new Set(),
   vendors: new Map(),
+  source: 'built_in',
 };
 const asking = (content: string, extra: Partial<ModelRequest> = {}): ModelRequest => ({
   messages: [{ role: 'user', content }],
@@ -58,6 +60,15 @@ describe('boundCall', () => {
   it('takes the caller’s limit, for each choice', () => {
     const request = asking('hi', { max_tokens: 10, n: 3 });
     expect(bound(request, true)).toEqual({ maxCostNanos: maxCostOf(boundInput(request).maxTokens, 30, model.price) });
+  });
+
+  it('has the images that are priced by the piece in it', () => {
+    const image = { type: 'image_url' as const, image_url: { url: 'https://example.com/a.png' } };
+    const request: ModelRequest = { messages: [{ role: 'user', content: [image, image] }], max_tokens: 1 };
+    const priced = { ...model, price: { ...model.price, image: fromDollars(0.5) } };
+    const difference =
+      boundCall(request, boundInput(request), priced, true).maxCostNanos - bound(request, true).maxCostNanos;
+    expect(difference).toBe(fromDollars(1));
   });
 
   it('sets an output limit upstream only for a hard budget', () => {

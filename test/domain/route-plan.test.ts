@@ -16,8 +16,10 @@ const model = (
   contextWindow: 1,
   maxOutputTokens: 1,
   price,
+  priceChanges: [],
   capabilities: new Set(capabilities),
   vendors: new Map(Object.entries(vendors)),
+  source: 'built_in',
 });
 const provider = (name: string, defaultModel?: string, capabilities: readonly Capability[] = CAPABILITIES) =>
   [name, { name, vendor: name, defaultModel, capabilities: new Set(capabilities) } satisfies RoutableProvider] as const;

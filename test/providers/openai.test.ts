@@ -112,6 +112,23 @@ describe('an answer', () => {
     expect((await adapter.complete(request(), call())).usage).toMatchObject({ outputTokens: 35, reasoningTokens: 30 });
   });
 
+  it('counts audio tokens of input and output', async () => {
+    const usage = {
+      prompt_tokens: 30,
+      completion_tokens: 40,
+      total_tokens: 70,
+      prompt_tokens_details: { audio_tokens: 20 },
+      completion_tokens_details: { audio_tokens: 35 },
+    };
+    server.reply = () => ({ body: { ...completion, usage } });
+    expect((await adapter.complete(request(), call())).usage).toMatchObject({
+      inputTokens: 30,
+      audioInputTokens: 20,
+      outputTokens: 40,
+      audioOutputTokens: 35,
+    });
+  });
+
   it('says so when the provider reports no usage', async () => {
     server.reply = () => ({ body: { ...completion, usage: undefined } });
     expect((await adapter.complete(request(), call())).usage).toBeNull();

@@ -107,6 +107,10 @@ retry: { retry_delay: 0.01 }
       await first;
       return runOf(await second);
     },
+    'cost-report': async () => {
+      const { id } = await gateway.json('/api/v1/reports', { json: { period: 'daily', since: '2003-01-02' } });
+      return `${gateway.taskQueue}-cost-report-${id}`;
+    },
     'completion-cancelled': async () => {
       upstream.reply = () => ({ delayMs: 60_000 });
       upstream.reset();
