@@ -6,7 +6,7 @@ import { scopesOf } from '../domain/scope.ts';
 import { countRequestTokens } from '../providers/tokenizer.ts';
 import type { Costs } from '../storage/postgres/costs.ts';
 import type { ApiDeps } from './context.ts';
-import { type CallPlan, type PlannableRequest, planCall } from './runs/accept.ts';
+import { type CallPlan, type PlannableRequest, planCall } from './runs/plan.ts';
 
 /** How far back the average output of a model is looked at. */
 const LEARN_FROM_MS = 7 * 24 * 60 * 60 * 1000;

@@ -13,6 +13,8 @@ const common = {
   max_retries: z.int().min(1).max(20).default(3),
   /** Whose model ids it uses in models.yaml; by default the provider's name if the catalogue knows it, else its type. */
   vendor: z.string().optional(),
+  /** Where requests to it stay, as keys with a `privacyZone` demand, e.g. `[eu, gdpr]`. */
+  privacy_zones: z.array(z.string().min(1)).default([]),
   /** What the provider allows per minute and model, where its answers do not say so or less is to be used. */
   limits: z
     .strictObject({

@@ -35,7 +35,14 @@ function configuredProviders(config: GatewayConfig): Map<string, ProviderConfig>
   );
   const providers = new Map(usable);
   if (providers.size === 0 && config.providers.demo === undefined) {
-    providers.set('demo', { type: 'demo', enabled: true, timeout: 60, max_retries: 3, default_model: 'demo' });
+    providers.set('demo', {
+      type: 'demo',
+      enabled: true,
+      timeout: 60,
+      max_retries: 3,
+      default_model: 'demo',
+      privacy_zones: [],
+    });
   }
   if (providers.size === 0) throw new ConfigError('No provider is configured: set a provider key or enable `demo`.');
   return providers;

@@ -34,6 +34,7 @@ export const ERRORS = {
   caller_unsupported_media_type: stop(415, 'invalid_request_error', 'unsupported_media_type'),
 
   policy_model_not_allowed: stop(403, 'permission_error', 'model_not_allowed'),
+  policy_privacy_zone: stop(403, 'permission_error', 'privacy_zone'),
   policy_model_not_priced: stop(400, 'invalid_request_error', 'model_not_priced'),
   policy_rate_limited: stop(429, 'rate_limit_error', 'rate_limit_exceeded'),
   policy_budget_exceeded: stop(429, 'insufficient_quota', 'insufficient_quota'),

@@ -9,6 +9,8 @@ export interface RoutableProvider {
   readonly vendor: string;
   readonly defaultModel: string | undefined;
   readonly capabilities: ReadonlySet<Capability>;
+  /** Where requests to it stay, e.g. `eu`. */
+  readonly privacyZones: ReadonlySet<string>;
 }
 
 export interface FallbackPolicy {
@@ -36,6 +38,8 @@ export interface RouteRequest {
   readonly model?: string | undefined;
   /** Ask for this provider (`/v1/generate`). */
   readonly provider?: string | undefined;
+  /** Only providers of this privacy zone may be asked. */
+  readonly zone?: string | undefined;
   readonly requirements: readonly Requirement[];
 }
 
@@ -46,8 +50,23 @@ export interface RouteTarget {
   readonly catalogued: CatalogueModel | undefined;
 }
 
-/** The ordered targets of a request. Throws `caller_model_not_found` or `caller_unsupported_parameter`. */
-export function planRoute(table: RoutingTable, request: RouteRequest): readonly RouteTarget[] {
+/**
+ * The ordered targets of a request. Throws `caller_model_not_found`, `caller_unsupported_parameter`, or
+ * `policy_privacy_zone` when only providers outside the request's zone could serve it.
+ */
+export function planRoute(table: RoutingTable, { zone, ...request }: RouteRequest): readonly RouteTarget[] {
+  if (zone === undefined) return plan(table, request);
+  try {
+    return plan(withinZone(table, zone), request);
+  } catch (error) {
+    if (!(error instanceof HoldfastError) || error.code !== 'caller_model_not_found') throw error;
+    plan(table, request);
+    const message = `No provider of the privacy zone '${zone}' serves '${request.model}'.`;
+    throw new HoldfastError('policy_privacy_zone', message, { param: 'model' });
+  }
+}
+
+function plan(table: RoutingTable, request: RouteRequest): readonly RouteTarget[] {
   const { candidates, explicit } = resolve(table, request);
   const first = candidates[0];
   if (!first) throw modelNotFound(request.model ?? request.provider ?? '');
@@ -64,6 +83,17 @@ export function planRoute(table: RoutingTable, request: RouteRequest): readonly 
   return table.fallback.enabled && table.fallback.retryOriginal && planned.length > 1
     ? [...planned, original]
     : planned;
+}
+
+/** The table as if there were no providers but those of a zone. */
+function withinZone(table: RoutingTable, zone: string): RoutingTable {
+  const providers = new Map([...table.providers].filter(([, { privacyZones }]) => privacyZones.has(zone)));
+  const first = providers.keys().next().value;
+  if (first === undefined) {
+    throw new HoldfastError('policy_privacy_zone', `No configured provider belongs to the privacy zone '${zone}'.`);
+  }
+  const { defaultProvider } = table;
+  return { ...table, providers, defaultProvider: providers.has(defaultProvider) ? defaultProvider : first };
 }
 
 interface Resolution {

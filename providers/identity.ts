@@ -21,6 +21,7 @@ export function identityOf(name: string, config: ProviderConfig): AdapterIdentit
     vendor: vendorOf(name, config),
     defaultModel: config.type === 'bedrock' ? config.model_id : config.default_model,
     capabilities: PROVIDER_CAPABILITIES[config.type],
+    privacyZones: new Set(config.privacy_zones),
     ...(config.type === 'bedrock' && config.region && { region: config.region }),
     ...('api_key' in config && config.api_key === STORED && { storedKeysOnly: true }),
     timeoutMs: config.timeout * 1000,

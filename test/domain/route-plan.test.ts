@@ -21,8 +21,15 @@ const model = (
   vendors: new Map(Object.entries(vendors)),
   source: 'built_in',
 });
-const provider = (name: string, defaultModel?: string, capabilities: readonly Capability[] = CAPABILITIES) =>
-  [name, { name, vendor: name, defaultModel, capabilities: new Set(capabilities) } satisfies RoutableProvider] as const;
+const provider = (
+  name: string,
+  defaultModel?: string,
+  capabilities: readonly Capability[] = CAPABILITIES,
+  zones: readonly string[] = [],
+): readonly [string, RoutableProvider] => [
+  name,
+  { name, vendor: name, defaultModel, capabilities: new Set(capabilities), privacyZones: new Set(zones) },
+];
 
 const catalogue = new Catalogue(
   [
@@ -37,7 +44,7 @@ const table: RoutingTable = {
   providers: new Map([
     provider('anthropic', 'sonnet', ['tools', 'vision', 'image_url']),
     provider('openai', 'gpt'),
-    provider('bedrock', 'anthropic.sonnet-v1:0', ['tools', 'vision']),
+    provider('bedrock', 'anthropic.sonnet-v1:0', ['tools', 'vision'], ['eu']),
     provider('local', 'llama'),
   ]),
   aliases: new Map([
@@ -55,7 +62,7 @@ const table: RoutingTable = {
   fallback: { enabled: true, order: ['anthropic', 'bedrock'], maxTargets: 2, retryOriginal: false },
 };
 const plan = (
-  request: { model?: string; provider?: string; requirements?: Requirement[] },
+  request: { model?: string; provider?: string; zone?: string; requirements?: Requirement[] },
   changes: Partial<RoutingTable> = {},
 ) => planRoute({ ...table, ...changes }, { requirements: [], ...request }).map((t) => `${t.provider}/${t.model}`);
 const fallback = (changes: Partial<RoutingTable['fallback']>) => ({ fallback: { ...table.fallback, ...changes } });
@@ -98,6 +105,26 @@ describe('a model name', () => {
   it('that nobody serves is a 404 naming it', () => {
     expect(() => plan({ model: 'nope' })).toThrow(/'nope'/);
     expect(() => plan({ model: 'google/gemini' })).toThrow(HoldfastError);
+  });
+});
+
+describe('a privacy zone', () => {
+  it('leaves its providers only, as target, fallback and default', () => {
+    expect(plan({ model: 'sonnet', zone: 'eu' })).toEqual(['bedrock/anthropic.sonnet-v1:0']);
+    expect(plan({ zone: 'eu' })).toEqual(['bedrock/anthropic.sonnet-v1:0']);
+  });
+
+  it.each([
+    ['a model that is served elsewhere only', { model: 'gpt', zone: 'eu' }],
+    ['a provider outside of it', { model: 'anthropic/sonnet', zone: 'eu' }],
+    ['an alias of providers outside of it', { model: 'smart', zone: 'eu' }],
+    ['no provider at all', { model: 'gpt', zone: 'mars' }],
+  ])('refuses %s', (_case, request) => {
+    expect(() => plan(request)).toThrow(expect.objectContaining({ code: 'policy_privacy_zone' }));
+  });
+
+  it('does not blame itself for a model that nobody serves', () => {
+    expect(() => plan({ model: 'nope', zone: 'eu' })).toThrow(/'nope' does not exist/);
   });
 });
 

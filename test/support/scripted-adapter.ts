@@ -22,6 +22,7 @@ export function scriptedAdapter(...scripts: Script[]): ProviderAdapter & { calls
     label: 'P',
     region: 'moon-1',
     defaultModel: 'm',
+    privacyZones: new Set<string>(),
     capabilities: new Set(CAPABILITIES),
     timeoutMs: 60_000,
     maxAttempts: 3,
