@@ -25,7 +25,13 @@ const PUBLIC = [
   'POST /auth/login',
 ];
 /** All that everybody with a key may call. */
-const FOR_EVERYBODY = ['GET /auth/me', 'GET /providers', 'GET /v1/models'];
+const FOR_EVERYBODY = [
+  'GET /api/v1/models',
+  'GET /api/v1/models/:id',
+  'GET /auth/me',
+  'GET /providers',
+  'GET /v1/models',
+];
 
 let gateway: TestGateway;
 beforeAll(async () => {

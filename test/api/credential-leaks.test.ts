@@ -129,10 +129,12 @@ describe('provider keys, used in calls that succeed, fail and break,', () => {
       ...[400, 404, 413, 429, 500, 529, 403, 402, 401].map((n) => `status ${n}`),
     ];
     for (const scene of scenes) {
-      for (const stream of [false, true]) {
-        for (const caller of callers) await ask('safe/m', scene, { ...caller, stream });
-        for (const model of ['plain/m', 'claude/m', 'cloud/m']) await ask(model, scene, { stream });
-      }
+      await Promise.all(
+        [false, true].flatMap((stream) => [
+          ...callers.map((caller) => ask('safe/m', scene, { ...caller, stream })),
+          ...['plain/m', 'claude/m', 'cloud/m'].map((model) => ask(model, scene, { stream })),
+        ]),
+      );
     }
     for (const key of Object.values(planted).filter((key) => key !== planted.aws && key !== planted.table)) {
       expect(upstream.received.some(({ headers }) => headers.authorization === `Bearer ${key}`)).toBe(true);
@@ -156,9 +158,9 @@ describe('provider keys, used in calls that succeed, fail and break,', () => {
     const paths = ['/logs?limit=500', '/metrics/usage', '/providers', '/v1/models', '/health', '/openapi.json'];
     const config = ['/config/providers', '/config/virtual-keys?limit=500', `/config/virtual-keys/${owner.id}`];
     const runs = runIds.flatMap((id) => [`/logs/${id}`, `/v1/chat/completions/${id}`]);
-    for (const path of [...paths, ...config, ...runs]) {
-      expectNoKey(path, await (await gateway.fetch(path)).text());
-    }
+    await Promise.all(
+      [...paths, ...config, ...runs].map(async (path) => expectNoKey(path, await (await gateway.fetch(path)).text())),
+    );
   });
 
   it('are in no log line', () => {

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +7,7 @@ import { loadConfig } from '../../config/load.ts';
 import { loadSettings } from '../../config/settings.ts';
 import { costOf, NO_USAGE, type Price } from '../../domain/money.ts';
 import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
+import { ENCRYPTION_KEY } from '../support/databases.ts';
 import { FixtureServer, type Received, type Reply } from '../support/fixture-server.ts';
 import { eventually } from '../support/gateway.ts';
 import { freePort, HoldfastProcess } from '../support/process.ts';
@@ -86,7 +86,7 @@ describe.skipIf(inject('postgres') === null || inject('redis') === null)('a thou
       GATEWAY_PORT: String(port),
       GATEWAY_LOG_LEVEL: 'error',
       GATEWAY_MASTER_KEY: MASTER_KEY,
-      GATEWAY_ENCRYPTION_KEY: randomBytes(32).toString('hex'),
+      GATEWAY_ENCRYPTION_KEY: ENCRYPTION_KEY,
       DATABASE_URL: inject('postgres') ?? '',
       REDIS_URL: inject('redis') ?? '',
       TEMPORAL_ADDRESS: inject('temporal'),
