@@ -3,7 +3,7 @@ SOURCES := $(shell find activities api calls cli config domain embedded provider
 INSTALLED := node_modules/.package-lock.json
 BUILT := dist/workflow-bundle.js
 
-.PHONY: start test check format bench clean node
+.PHONY: start test check format bench bench-admission clean node
 
 start: $(BUILT)
 	@node dist/cli/main.js start
@@ -23,6 +23,10 @@ format: $(INSTALLED)
 # Overhead beside the upstream itself, LiteLLM and Portkey, in one run.
 bench: $(BUILT)
 	bench/overhead/run.sh
+
+# What it costs to let a request in, as keys and ledger grow.
+bench-admission: $(BUILT)
+	bench/admission/run.sh
 
 clean:
 	rm -rf dist node_modules

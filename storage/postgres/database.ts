@@ -1,5 +1,7 @@
+import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Kysely, Migrator, PostgresDialect, type PostgresPoolClient, sql } from 'kysely';
+import { LRUCache } from 'lru-cache';
 import pg from 'pg';
 import { HoldfastError } from '../../domain/errors.ts';
 import { migrations } from './migrations/index.ts';
@@ -29,6 +31,12 @@ const RECONNECT_DELAY_MS = 100;
 /** Milliseconds after which the server gives up a statement; every one of ours takes milliseconds. */
 const STATEMENT_TIMEOUT_MS = 15_000;
 
+/**
+ * Statements look rows up by keys, so that one plan is good for all values; Postgres would plan anew for each, which
+ * takes longer than to run them. For the same reason there is nothing to compile.
+ */
+const SESSION_SETTINGS = 'SET plan_cache_mode = force_generic_plan; SET jit = off';
+
 /** Opens a pool. Nothing connects before the first query. */
 export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseOptions): Sql {
   const pool = new pg.Pool({
@@ -41,7 +49,11 @@ export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseO
     application_name: 'holdfast',
   });
   pool.on('error', onError);
-  const connect = async () => guarded(await reaching(() => patiently(() => pool.connect())));
+  const embedded = url.startsWith('/');
+  if (!embedded) pool.on('connect', (client) => void client.query(SESSION_SETTINGS).catch(onError));
+  // The embedded database is one session for all connections, which would find the others' statements under its names.
+  const nameOf = embedded ? undefined : statementNames();
+  const connect = async () => guarded(await reaching(() => patiently(() => pool.connect())), nameOf);
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool: { connect, end: () => pool.end() } }) });
 }
 
@@ -58,12 +70,38 @@ async function patiently<T>(connect: () => Promise<T>): Promise<T> {
   }
 }
 
-/** A client whose lost connection is `gateway_unavailable` to everyone above. */
-const guarded = (client: pg.PoolClient): PostgresPoolClient => ({
-  query: ((...args: Parameters<typeof client.query>) =>
-    reaching(() => client.query(...args) as unknown as Promise<never>)) as never,
+/**
+ * A client whose lost connection is `gateway_unavailable` to everyone above. Statements with parameters are prepared
+ * under a name, so that a connection plans each once: measured, planning was most of what an admission took.
+ */
+const guarded = (client: pg.PoolClient, nameOf: ((text: string) => string) | undefined): PostgresPoolClient => ({
+  query: ((text: string, values: unknown[] = []) =>
+    reaching(
+      () =>
+        client.query({
+          text,
+          values,
+          ...(nameOf && values.length > 0 && { name: nameOf(text) }),
+        }) as unknown as Promise<never>,
+    )) as never,
   release: () => client.release(),
 });
+
+/** Statements of our code are few; the limit is for lists that differ in length. */
+const MAX_NAMED_STATEMENTS = 1_000;
+
+function statementNames(): (text: string) => string {
+  const names = new LRUCache<string, string>({ max: MAX_NAMED_STATEMENTS });
+  return (text) => {
+    const known = names.get(text);
+    if (known) return known;
+    const name = createHash('sha256').update(text).digest('base64url').slice(0, STATEMENT_NAME_LENGTH);
+    names.set(text, name);
+    return name;
+  };
+}
+
+const STATEMENT_NAME_LENGTH = 22;
 
 /** Brings the schema up to date; safe to run from several processes at once. Returns the migrations it applied. */
 export async function migrate(db: Sql): Promise<readonly string[]> {

@@ -50,7 +50,8 @@ export class Policies {
       WITH team AS (
         SELECT organisation, markup_percent FROM teams WHERE id = ${who.team}
       ), scope (scope_type, scope_id) AS (
-        VALUES ('key', ${who.keyId}::text), ('organisation', (SELECT organisation FROM team)), ('project', ${who.project}::text),
+        SELECT 'model', unnest(${[...models]}::text[])
+        UNION ALL VALUES ('key', ${who.keyId}::text), ('organisation', (SELECT organisation FROM team)), ('project', ${who.project}::text),
                ('team', ${who.team}::text), ('user', ${who.user}::text)
       )
       SELECT (SELECT organisation FROM team) AS organisation,
@@ -60,11 +61,7 @@ export class Policies {
           SELECT json_agg(json_build_object('scope', l.scope_type, 'id', l.scope_id,
             'requestsPerMinute', l.requests_per_minute, 'tokensPerMinute', l.tokens_per_minute,
             'concurrentRequests', l.concurrent_requests) ORDER BY l.scope_type, l.scope_id)
-          FROM rate_limits l
-          WHERE (l.scope_type, l.scope_id) IN (SELECT scope_type, scope_id FROM scope)
-            OR (l.scope_type = 'model' AND l.scope_id = ANY (${[...models]}::text[]))), '[]'::json) AS limits`.execute(
-      this.db,
-    );
+          FROM scope JOIN rate_limits l USING (scope_type, scope_id)), '[]'::json) AS limits`.execute(this.db);
     const row = rows[0] as PolicyRow;
     return {
       organisation: row.organisation,

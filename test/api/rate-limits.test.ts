@@ -69,7 +69,7 @@ describe.each<Parts>(['embedded', 'configured'])('with %s parts', (parts) => {
   afterAll(() => gateway.stop());
 
   describe('a limit', () => {
-    it.each(['key', 'user', 'team', 'project', 'model'])(
+    it.concurrent.each(['key', 'user', 'team', 'project', 'model'])(
       'of a %s is kept, and gone when it is removed',
       async (type) => {
         upstream.reply = () => answer;
