@@ -33,6 +33,7 @@ await migrate(db);
 const virtualKeys = new VirtualKeys(db);
 const requests = new Requests(db);
 const reservations = new Reservations(db);
+const policies = new Policies(db);
 const counters = new RedisCounters(redis);
 const bodies = new Bodies(db, createCipher('a1'.repeat(32)));
 
@@ -67,9 +68,9 @@ async function once(caller: number, timings: Timings): Promise<void> {
   const key = await timed(auth, () => virtualKeys.findByKey(tokenOf(caller)));
   if (!key) throw new Error('The key is not there.');
   const who = { keyId: key.id, team: key.team, project: null, user: null };
-  // A new instance has an empty cache.
-  const applied = await timed(policy, () => new Policies(db).of(who, ['gpt-5-mini']));
   const id = newId('chatcmpl');
+  // The id is no model, but nothing is remembered under it.
+  const applied = await timed(policy, () => policies.of(who, ['gpt-5-mini', id]));
   await timed(accept, () =>
     requests.insert({
       id,

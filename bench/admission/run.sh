@@ -18,6 +18,7 @@ cleanup() {
   rm -rf "$dir"
 }
 trap cleanup EXIT
+trap 'exit 1' INT TERM
 
 as_postgres "$bin/initdb" -D "$dir/data" -U postgres -A trust --no-sync >/dev/null
 as_postgres "$bin/pg_ctl" start -w -D "$dir/data" -l "$dir/log" \
