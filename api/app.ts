@@ -25,6 +25,7 @@ import { rateLimits } from './routes/rate-limits.ts';
 import { reports } from './routes/reports.ts';
 import { root } from './routes/root.ts';
 import { routingPolicies } from './routes/routing-policies.ts';
+import { settings } from './routes/settings.ts';
 import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
@@ -57,7 +58,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
-  const operating = [modelCatalogue, routingPolicies, reports, auditLog];
+  const operating = [modelCatalogue, routingPolicies, settings, reports, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
   for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;

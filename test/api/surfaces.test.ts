@@ -169,6 +169,7 @@ describe('the API’s description', () => {
       '/api/v1/reports',
       '/api/v1/reports/{id}',
       '/api/v1/routing-policies',
+      '/api/v1/settings',
       '/api/v1/teams',
       '/api/v1/teams/{id}',
       '/api/v1/users',
