@@ -186,6 +186,7 @@ describe('the API’s description', () => {
       '/health/ready',
       '/logs',
       '/logs/{id}',
+      '/metrics',
       '/metrics/usage',
       '/providers',
       '/v1/chat/completions',
