@@ -27,7 +27,8 @@ const ask = (key: string, body: Record<string, unknown> = {}, signal?: AbortSign
     json: { model: 'gpt-4o', max_tokens: 100, messages: [{ role: 'user', content: 'hi' }], ...body },
   });
 
-const SAMPLE = /^([a-zA-Z_:][\w:]*)(?:\{((?:[a-zA-Z_]\w*="(?:[^"\\]|\\.)*",?)*)\})? (-?[\d.e+-]+|[+-]?Inf|NaN)$/;
+// Prometheus reads numbers as Go's ParseFloat does: in any case.
+const SAMPLE = /^([a-zA-Z_:][\w:]*)(?:\{((?:[a-zA-Z_]\w*="(?:[^"\\]|\\.)*",?)*)\})? (-?[\d.e+-]+|[+-]?Inf|nan)$/i;
 
 /** Every sample by its name and sorted labels. Throws on a line that is not Prometheus' text format. */
 function parse(text: string): ReadonlyMap<string, number> {
@@ -55,7 +56,7 @@ const requestsOf = async (surface: string, status: number) =>
 describe('GET /metrics', () => {
   it('carries what budgets allow, have spent and have set aside, and their warnings', async () => {
     const team = `with "quotes" ${crypto.randomUUID()}`;
-    const budget = { scope_type: 'team', scope_id: team, period: 'monthly', kind: 'hard', limit_usd: 0.003 };
+    const budget = { scope: { type: 'team', id: team }, period: 'monthly', kind: 'hard', limit_usd: 0.003 };
     const made = await gateway.json('/api/v1/budgets', { json: budget });
     const before = (await scrape()).get('holdfast_budget_alerts_total{threshold="50"}') ?? Number.NaN;
     const { key } = await makeKey({ team });
