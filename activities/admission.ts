@@ -5,12 +5,8 @@ import type { RateLimit } from '../domain/rate-limit.ts';
 import type { Admission, Counters } from '../storage/counters/counters.ts';
 import { toFailure } from './failures.ts';
 
-/** What happens to requests while nobody can say whether they are within their limits. */
-export type WhenUnavailable = 'open' | 'closed';
-
 export interface AdmissionDeps {
   readonly counters: Counters;
-  readonly limitsWhenUnavailable: WhenUnavailable;
   readonly logger: Logger;
 }
 
@@ -35,12 +31,12 @@ const UNAVAILABLE_STEP_MS = 500;
 
 /**
  * Takes a request from all of its limits or from none. Returns the milliseconds after which it has to ask again, or
- * undefined once it is admitted. Fails with `policy_rate_limited`, or `gateway_unavailable` where limits fail closed.
+ * undefined once it is admitted. Fails with `policy_rate_limited`, or `gateway_unavailable` where its limits fail closed.
  */
-export function createAdmit({ counters, limitsWhenUnavailable, logger }: AdmissionDeps) {
+export function createAdmit({ counters, logger }: AdmissionDeps) {
   return async (
     requestId: string,
-    { limits, maxWaitMs = 0, priority = 'interactive' }: AdmissionRequest,
+    { limits, maxWaitMs = 0, priority = 'interactive', whenUnavailable = 'open' }: AdmissionRequest,
     { deadlineAt, waitedMs }: AdmissionProgress,
   ): Promise<number | undefined> => {
     if (limits.length === 0) return undefined;
@@ -52,7 +48,7 @@ export function createAdmit({ counters, limitsWhenUnavailable, logger }: Admissi
       admission = await counters.admit(requestId, limits, options);
     } catch (error) {
       logger.warn({ err: error, run: requestId }, 'Rate limits cannot be checked');
-      if (limitsWhenUnavailable === 'open') return undefined;
+      if (whenUnavailable === 'open') return undefined;
       if (waitedMs < Math.max(PATIENCE_MS, maxWaitMs) && untilDeadline > 0) return UNAVAILABLE_STEP_MS;
       throw toFailure(unavailable());
     }

@@ -6,6 +6,7 @@ import type { ApiDeps } from './context.ts';
 import { audit } from './plugins/audit.ts';
 import { auth } from './plugins/auth.ts';
 import { errors } from './plugins/errors.ts';
+import { metrics as measuring } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
 import { rateLimitHeaders } from './plugins/rate-limit-headers.ts';
 import { auditLog } from './routes/audit-log.ts';
@@ -17,6 +18,7 @@ import { estimate } from './routes/estimate.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
+import { metrics } from './routes/metrics.ts';
 import { modelCatalogue } from './routes/model-catalogue.ts';
 import { models } from './routes/models.ts';
 import { providerKeys } from './routes/provider-keys.ts';
@@ -25,6 +27,7 @@ import { rateLimits } from './routes/rate-limits.ts';
 import { reports } from './routes/reports.ts';
 import { root } from './routes/root.ts';
 import { routingPolicies } from './routes/routing-policies.ts';
+import { settings } from './routes/settings.ts';
 import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
@@ -51,13 +54,15 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   const authenticator = createAuthenticator({ ...deps, config: deps.config.gateway.auth });
   // Before `auth`, which refuses routes that do not say who may call them: the pages of another's plugin cannot.
   await app.register(openapi, { version: deps.version });
+  // Before `auth` as well: callers who are refused are counted.
+  await app.register(measuring);
   await app.register(auth, { authenticator });
   await app.register(audit, { auditLog: deps.auditLog });
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
-  const operating = [modelCatalogue, routingPolicies, reports, auditLog];
+  const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
   for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;

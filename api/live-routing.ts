@@ -1,5 +1,13 @@
 import type { Logger } from 'pino';
-import { type RoutingPolicy, routingPolicySchema } from '../config/gateway-schema.ts';
+import type { z } from 'zod';
+import {
+  type GatewayConfig,
+  type PlatformSettings,
+  type RoutingPolicy,
+  routingPolicySchema,
+  type StoredSettings,
+  storedSettingsSchema,
+} from '../config/gateway-schema.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { modelSchema, toModel } from '../config/models-schema.ts';
 import type { CatalogueModel } from '../domain/catalogue.ts';
@@ -17,10 +25,17 @@ export interface LiveRoutingDeps {
   readonly logger: Logger;
 }
 
-/** Routing table and catalogue as the files and the database together say, read again when the database changed. */
+/** What is stored over gateway.yaml; null where nothing is. */
+export interface StoredParts {
+  readonly policy: RoutingPolicy | null;
+  readonly settings: StoredSettings | null;
+}
+
+/** Routing table, catalogue and settings as files and database together say, read again when the database changed. */
 export class LiveRouting {
   private current: RoutingTable;
-  private storedPolicy: RoutingPolicy | null = null;
+  private currentSettings: PlatformSettings;
+  private storedParts: StoredParts = { policy: null, settings: null };
   private version: number | undefined;
   /** The database could not be reached when it was last looked at. */
   private away = false;
@@ -31,6 +46,7 @@ export class LiveRouting {
   constructor(deps: LiveRoutingDeps) {
     this.deps = deps;
     this.current = buildRoutingTable(deps.config.gateway, deps.config.catalogue, deps.providers);
+    this.currentSettings = settingsOf(deps.config.gateway);
   }
 
   /** Immutable; a request takes it once and keeps it. */
@@ -38,9 +54,13 @@ export class LiveRouting {
     return this.current;
   }
 
-  /** What is stored over gateway.yaml; null if nothing is. */
-  get policy(): RoutingPolicy | null {
-    return this.storedPolicy;
+  /** Immutable as well. */
+  get settings(): PlatformSettings {
+    return this.currentSettings;
+  }
+
+  get stored(): StoredParts {
+    return this.storedParts;
   }
 
   /** Reads what is stored and goes on looking. */
@@ -54,7 +74,7 @@ export class LiveRouting {
     this.timer = undefined;
   }
 
-  /** Takes over what is stored, if it changed. Rejects when the database cannot be reached; the last table stays. */
+  /** Takes over what is stored, if it changed. Rejects when the database cannot be reached; the last one stays. */
   refresh(): Promise<void> {
     // One after the other, so that an older reading never replaces a newer one.
     this.reading = this.reading.catch(() => {}).then(() => this.read());
@@ -73,23 +93,26 @@ export class LiveRouting {
     } catch (error) {
       // Once an outage.
       if (!this.away) {
-        this.deps.logger.warn({ err: error }, 'Stored models and routing cannot be read; the last ones stay');
+        this.deps.logger.warn({ err: error }, 'Stored models, routing and settings cannot be read; the last ones stay');
       }
       this.away = true;
     }
     if (this.timer) this.timer = setTimeout(() => this.watch(), CHECK_MS).unref();
   }
 
-  private apply({ version, models, policy }: Overlay): void {
+  private apply({ version, models, ...parts }: Overlay): void {
     const { config, providers } = this.deps;
-    const stored = models.flatMap(({ id, entry }) => this.parseModel(id, entry));
+    const storedModels = models.flatMap(({ id, entry }) => this.parseModel(id, entry));
     const latest = models.map(({ updated }) => updated).sort();
-    this.storedPolicy = this.parsePolicy(policy);
+    const policy = this.parse(routingPolicySchema, parts.policy, 'routing policy');
+    const settings = this.parse(storedSettingsSchema, parts.settings, 'settings');
+    this.storedParts = { policy, settings };
     this.current = buildRoutingTable(
-      { ...config.gateway, ...definedOf(this.storedPolicy) },
-      config.catalogue.with(stored, latest.at(-1) ?? ''),
+      { ...config.gateway, ...given(policy) },
+      config.catalogue.with(storedModels, latest.at(-1) ?? ''),
       providers,
     );
+    this.currentSettings = { ...settingsOf(config.gateway), ...given(settings) };
     this.version = version;
   }
 
@@ -101,18 +124,24 @@ export class LiveRouting {
     return [];
   }
 
-  private parsePolicy(policy: unknown): RoutingPolicy | null {
-    if (policy === null) return null;
-    const { success, data } = routingPolicySchema.safeParse(policy);
+  private parse<Stored extends object>(schema: z.ZodType<Stored>, stored: unknown, what: string): Stored | null {
+    if (stored === null) return null;
+    const { success, data } = schema.safeParse(stored);
     if (success) return data;
-    this.deps.logger.warn('The stored routing policy cannot be read; gateway.yaml decides');
+    this.deps.logger.warn(`The stored ${what} cannot be read; gateway.yaml decides`);
     return null;
   }
 }
 
-/** The sections that are given. */
-const definedOf = (policy: RoutingPolicy | null) => ({
-  ...(policy?.default_provider && { default_provider: policy.default_provider }),
-  ...(policy?.fallback && { fallback: policy.fallback }),
-  ...(policy?.models && { models: policy.models }),
+const settingsOf = ({ rate_limit, budgets, logging, retry }: GatewayConfig): PlatformSettings => ({
+  rate_limit,
+  budgets: { unpriced_models: budgets.unpriced_models },
+  logging,
+  retry,
 });
+
+type Given<Stored> = { readonly [Section in keyof Stored]?: Exclude<Stored[Section], undefined> };
+
+/** The sections that are stored. */
+const given = <Stored extends object>(stored: Stored | null): Given<Stored> =>
+  Object.fromEntries(Object.entries(stored ?? {}).filter(([, section]) => section !== undefined)) as Given<Stored>;

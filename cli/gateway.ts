@@ -145,7 +145,6 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           db,
           reservations,
           counters,
-          limitsWhenUnavailable: config.gateway.rate_limit.when_unavailable,
           streams,
           calls,
           budgetWebhook: config.gateway.budgets.webhook,

@@ -87,6 +87,43 @@ export function* providersNamed(
   }
 }
 
+const rateLimit = z.strictObject({
+  enabled: z.boolean().default(false),
+  requests_per_minute: z.int().positive().default(60),
+  tokens_per_minute: z.int().positive().default(100_000),
+  /** Most seconds a request may wait for a limit (`x-holdfast-max-wait`). */
+  max_wait: z.number().min(0).default(60),
+  /** Without Redis: `open` lets requests through, `closed` refuses those that have limits. */
+  when_unavailable: z.enum(['open', 'closed']).default('open'),
+});
+
+const changeableBudgets = z.strictObject({
+  /** Which requests for a model without a price are refused: all, those under a hard budget, or none. */
+  unpriced_models: z.enum(['refuse', 'refuse_with_hard_budget', 'allow']).default('refuse_with_hard_budget'),
+});
+
+const retry = z.strictObject({
+  /** Seconds before the second call; doubles with each further one. More than 30 no workflow's retry policy takes. */
+  retry_delay: z.number().min(0).max(30).default(1),
+});
+
+const logging = z.strictObject({
+  /** Characters of the last user message kept in `llm_requests.prompt`; 0 keeps none. */
+  prompt_preview: z.int().min(0).max(10_000).default(0),
+});
+
+const changeable = { rate_limit: rateLimit, budgets: changeableBudgets, logging, retry };
+
+/** What of gateway.yaml can change while the gateway runs. */
+export const platformSettingsSchema = z.object(changeable);
+
+export type PlatformSettings = z.output<typeof platformSettingsSchema>;
+
+/** Settings as they may be stored over gateway.yaml: a section that is given replaces the file's as a whole. */
+export const storedSettingsSchema = z.strictObject(changeable).partial();
+
+export type StoredSettings = z.output<typeof storedSettingsSchema>;
+
 const gatewayObject = z.strictObject({
   /** Provider for requests that name none; by default the first configured one. */
   default_provider: z.string().optional(),
@@ -94,21 +131,9 @@ const gatewayObject = z.strictObject({
   fallback: fallback.prefault({}),
   models: aliases.default({}),
   /** Limits for keys that set none of their own. */
-  rate_limit: z
-    .strictObject({
-      enabled: z.boolean().default(false),
-      requests_per_minute: z.int().positive().default(60),
-      tokens_per_minute: z.int().positive().default(100_000),
-      /** Most seconds a request may wait for a limit (`x-holdfast-max-wait`). */
-      max_wait: z.number().min(0).default(60),
-      /** Without Redis: `open` lets requests through, `closed` refuses those that have limits. */
-      when_unavailable: z.enum(['open', 'closed']).default('open'),
-    })
-    .prefault({}),
-  budgets: z
-    .strictObject({
-      /** Which requests for a model without a price are refused: all, those under a hard budget, or none. */
-      unpriced_models: z.enum(['refuse', 'refuse_with_hard_budget', 'allow']).default('refuse_with_hard_budget'),
+  rate_limit: rateLimit.prefault({}),
+  budgets: changeableBudgets
+    .extend({
       /** Told when a budget is 50, 80 and 100 % spent. */
       webhook: z.strictObject({ url: z.url(), secret: optionalText }).optional(),
       /** Seconds between two comparisons of the counters with the ledger; 0 for none. */
@@ -121,12 +146,7 @@ const gatewayObject = z.strictObject({
       schedule: z.enum([...REPORT_PERIODS, 'off']).default('monthly'),
     })
     .prefault({}),
-  retry: z
-    .strictObject({
-      /** Seconds before the second call; doubles with each further one. */
-      retry_delay: z.number().min(0).default(1),
-    })
-    .prefault({}),
+  retry: retry.prefault({}),
   server: z
     .strictObject({
       /** Largest request body in megabytes. */
@@ -140,12 +160,7 @@ const gatewayObject = z.strictObject({
     })
     .prefault({}),
   auth: authSchema.prefault({}),
-  logging: z
-    .strictObject({
-      /** Characters of the last user message kept in `llm_requests.prompt`; 0 keeps none. */
-      prompt_preview: z.int().min(0).max(10_000).default(0),
-    })
-    .prefault({}),
+  logging: logging.prefault({}),
 });
 
 export const gatewaySchema = gatewayObject.superRefine((config, context) => {

@@ -1,5 +1,5 @@
 import type { NanoDollars, Price, Usage } from './money.ts';
-import type { AdmissionTerms, RateLimit } from './rate-limit.ts';
+import type { AdmissionTerms, RateLimit, WhenUnavailable } from './rate-limit.ts';
 
 /** One target of the route plan with everything a call to it needs, fixed when the request was accepted. */
 export interface CallTarget {
@@ -48,6 +48,8 @@ export interface AdmissionRequest extends AdmissionTerms {
   readonly maxCostNanos: NanoDollars;
   /** Date of the price book. */
   readonly priceVersion: string;
+  /** @default 'open' */
+  readonly whenUnavailable?: WhenUnavailable;
 }
 
 /** The call of one target, retries included. */

@@ -20,6 +20,9 @@ export const PRIORITIES = ['interactive', 'batch'] as const;
 
 export type Priority = (typeof PRIORITIES)[number];
 
+/** What happens to requests while nobody can say whether they are within their limits. */
+export type WhenUnavailable = 'open' | 'closed';
+
 /** On what terms a caller asks to be admitted. */
 export interface AdmissionTerms {
   /** Milliseconds the request may wait for its limits; without them it is refused at once. */

@@ -8,6 +8,8 @@ import { chatCompletion, chatCompletionBody, pendingCompletion, withoutNulls } f
 import { errorEnvelope } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
+const SURFACE = 'chat.completions';
+
 /** OpenAI's chat completions. */
 export const chatCompletions: Routes = async (app, deps) => {
   const create = {
@@ -19,7 +21,7 @@ export const chatCompletions: Routes = async (app, deps) => {
   app.post(
     '/v1/chat/completions',
     {
-      config: { needs: 'models:call' },
+      config: { needs: 'models:call', surface: SURFACE },
       schema: create,
       preValidation: async (request) => {
         request.body = withoutNulls(request.body) as typeof request.body;
@@ -28,7 +30,7 @@ export const chatCompletions: Routes = async (app, deps) => {
     async (request, reply) => {
       const { model, stream = false, stream_options, metadata = {}, ...body } = request.body;
       const incoming = {
-        surface: 'chat.completions',
+        surface: SURFACE,
         idPrefix: 'chatcmpl' as const,
         model: model ?? requireDefault(request.caller.key?.defaultModel),
         request: body,

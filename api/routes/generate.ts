@@ -4,6 +4,7 @@ import { awaitResult, setMetadataHeaders, startRun } from '../runs/serve.ts';
 import { modelName, requestMetadata, withoutNulls } from '../schemas/chat.ts';
 import type { Routes } from './route.ts';
 
+const SURFACE = 'generate';
 const DEFAULT_MAX_TOKENS = 4_096;
 
 const generateBody = z.strictObject({
@@ -38,7 +39,7 @@ export const generate: Routes = async (app, deps) => {
   app.post(
     '/v1/generate',
     {
-      config: { needs: 'models:call' },
+      config: { needs: 'models:call', surface: SURFACE },
       schema,
       preValidation: async (request) => {
         request.body = withoutNulls(request.body) as typeof request.body;
@@ -47,7 +48,7 @@ export const generate: Routes = async (app, deps) => {
     async (request, reply) => {
       const { model, provider, metadata = {}, ...body } = request.body;
       const incoming = {
-        surface: 'generate',
+        surface: SURFACE,
         idPrefix: 'gen' as const,
         model,
         provider,

@@ -41,7 +41,7 @@ export interface AcceptedRun {
 /** Plans, stores and starts a request. Throws when it cannot be accepted; nothing runs then. */
 export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promise<AcceptedRun> {
   const { caller, request, stream } = incoming;
-  const { gateway } = deps.config;
+  const { settings } = deps.routing;
   const plan = await planCall(deps, incoming);
   const { model, who, policy, targets } = plan;
   const id = newId(incoming.idPrefix);
@@ -49,7 +49,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const modelRequested = model ?? targets[0]?.model ?? '';
   const body = deps.bodies.seal(request);
   const now = Date.now();
-  const deadlineAt = now + gateway.server.request_deadline * 1000;
+  const deadlineAt = now + deps.config.gateway.server.request_deadline * 1000;
 
   await deps.requests.insert({
     id,
@@ -61,11 +61,11 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     markupPercent: policy.markupPercent,
     surface: incoming.surface,
     modelRequested,
-    prompt: preview(request, gateway.logging.prompt_preview),
+    prompt: preview(request, settings.logging.prompt_preview),
     parameters: { ...parametersOf(request), stream, metadata: incoming.metadata },
     body,
   });
-  const admission = { ...toAdmission(gateway.rate_limit, caller, plan), ...incoming.terms };
+  const admission = { ...toAdmission(settings.rate_limit, caller, plan), ...incoming.terms };
   const call = {
     requestId: id,
     bodyRef: body.ref,
@@ -73,7 +73,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     resumable: incoming.requestId !== undefined,
     targets,
     keyScope: { virtualKeyId: caller.keyId, team: caller.team },
-    retryDelayMs: gateway.retry.retry_delay * 1000,
+    retryDelayMs: settings.retry.retry_delay * 1000,
     deadlineAt,
     admission,
     tenant: caller.owner,

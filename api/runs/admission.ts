@@ -1,4 +1,4 @@
-import type { GatewayConfig } from '../../config/gateway-schema.ts';
+import type { PlatformSettings } from '../../config/gateway-schema.ts';
 import type { AdmissionRequest } from '../../domain/model-call.ts';
 import { type LimitKind, limitName, type RateLimit } from '../../domain/rate-limit.ts';
 import type { Scope } from '../../domain/scope.ts';
@@ -8,7 +8,7 @@ import type { CallPlan } from './plan.ts';
 
 /** What a request takes from its limits and budgets. */
 export function toAdmission(
-  { enabled, requests_per_minute, tokens_per_minute }: GatewayConfig['rate_limit'],
+  { enabled, requests_per_minute, tokens_per_minute, when_unavailable }: PlatformSettings['rate_limit'],
   caller: AuthenticatedCaller,
   { policy: { limits }, targets, input, priceVersion }: CallPlan,
 ): AdmissionRequest {
@@ -33,6 +33,7 @@ export function toAdmission(
     estimatedTokens: input.typicalTokens,
     maxCostNanos: Math.max(...targets.map((target) => target.maxCostNanos)),
     priceVersion,
+    ...(when_unavailable === 'closed' && { whenUnavailable: 'closed' }),
   };
 }
 

@@ -68,13 +68,13 @@ const isNamed = ({ provider, model, catalogued }: RouteTarget, allowed: readonly
   allowed.includes(model) || allowed.includes(`${provider}/${model}`) || allowed.includes(catalogued?.id ?? model);
 
 function toCallTargets(
-  { providers, config }: ApiDeps,
+  { providers, routing }: ApiDeps,
   { request }: PlannableRequest,
   planned: readonly RouteTarget[],
   input: InputBound,
   { hardBudget }: Policy,
 ): readonly CallTarget[] {
-  const { unpriced_models } = config.gateway.budgets;
+  const { unpriced_models } = routing.settings.budgets;
   const refused = unpriced_models === 'refuse' || (hardBudget && unpriced_models !== 'allow');
   const usable = refused ? planned.filter((target) => target.catalogued) : planned;
   if (usable.length === 0) throw notPriced(planned[0]?.model ?? '', hardBudget);

@@ -21,7 +21,8 @@ export async function startRun(
   reply: FastifyReply,
 ): Promise<{ readonly run: AcceptedRun; readonly gone: AbortSignal }> {
   const requestId = requestIdOf(request);
-  const terms = termsOf(request.headers, deps.config.gateway);
+  const { server } = deps.config.gateway;
+  const terms = termsOf(request.headers, deps.routing.settings.rate_limit, server.request_deadline);
   const run = await acceptRun(deps, { ...incoming, caller: request.caller, requestId, terms });
   request.limits = run.limits;
   const gone = new AbortController();

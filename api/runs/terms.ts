@@ -1,16 +1,24 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import type { GatewayConfig } from '../../config/gateway-schema.ts';
+import type { PlatformSettings } from '../../config/gateway-schema.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { type AdmissionTerms, PRIORITIES, type Priority } from '../../domain/rate-limit.ts';
 
 const MAX_WAIT = 'x-holdfast-max-wait';
 const PRIORITY = 'x-holdfast-priority';
 
-/** How long a caller would wait for its limits, as far as the config lets it, and how urgent it says it is. */
-export function termsOf(headers: IncomingHttpHeaders, { rate_limit, server }: GatewayConfig): AdmissionTerms {
+/**
+ * How long a caller would wait for its limits, as far as the settings let it, and how urgent it says it is.
+ *
+ * @param deadlineSeconds Within which every request is answered.
+ */
+export function termsOf(
+  headers: IncomingHttpHeaders,
+  { max_wait }: PlatformSettings['rate_limit'],
+  deadlineSeconds: number,
+): AdmissionTerms {
   const seconds = maxWaitOf(headers[MAX_WAIT]);
   const priority = priorityOf(headers[PRIORITY]);
-  const maxWaitMs = 1000 * Math.min(seconds, rate_limit.max_wait, server.request_deadline);
+  const maxWaitMs = 1000 * Math.min(seconds, max_wait, deadlineSeconds);
   return { ...(maxWaitMs > 0 && { maxWaitMs }), ...(priority && { priority }) };
 }
 

@@ -41,6 +41,19 @@ export async function budgetAlerts(db: Sql, ids: readonly string[]): Promise<rea
   }));
 }
 
+export interface AlertCount {
+  /** Per cent. */
+  readonly threshold: number;
+  readonly count: number;
+}
+
+/** How often budgets that still exist have warned. */
+export async function countBudgetAlerts(db: Sql): Promise<readonly AlertCount[]> {
+  const { rows } = await sql<AlertCount>`
+    SELECT threshold, count(*)::int AS count FROM budget_alerts GROUP BY threshold`.execute(db);
+  return rows;
+}
+
 interface AlertRow {
   readonly id: string;
   readonly budget_id: string;

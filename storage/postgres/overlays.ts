@@ -5,8 +5,10 @@ import type { Sql } from './database.ts';
 export interface Overlay {
   readonly version: number;
   readonly models: readonly StoredModel[];
-  /** null where gateway.yaml decides. */
+  /** Routing; null where gateway.yaml decides. */
   readonly policy: unknown;
+  /** null where gateway.yaml decides. */
+  readonly settings: unknown;
 }
 
 export interface StoredModel {
@@ -17,7 +19,10 @@ export interface StoredModel {
   readonly updated: string;
 }
 
-/** Models and routing that are in the database. Every change raises the version that processes look at. */
+/** What is stored over gateway.yaml, by column. */
+export type OverlayPart = 'policy' | 'settings';
+
+/** Models, routing and settings that are in the database. Every change raises the version that processes look at. */
 export class Overlays {
   private readonly db: Sql;
 
@@ -28,7 +33,7 @@ export class Overlays {
   /** undefined while the version is still `known`. */
   async read(known: number | undefined): Promise<Overlay | undefined> {
     const { rows } = await sql<Overlay>`
-      SELECT version, policy, coalesce((
+      SELECT version, policy, settings, coalesce((
         SELECT json_agg(json_build_object(
           'id', id, 'entry', entry, 'updated', to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')) ORDER BY id)
         FROM models), '[]'::json) AS models
@@ -51,9 +56,9 @@ export class Overlays {
     return rows.length > 0;
   }
 
-  /** @param policy null goes back to gateway.yaml. */
-  async putPolicy(policy: object | null): Promise<void> {
-    const json = policy === null ? null : JSON.stringify(policy);
-    await sql`UPDATE routing_overlay SET version = version + 1, policy = ${json}::jsonb`.execute(this.db);
+  /** @param value null goes back to gateway.yaml. */
+  async put(part: OverlayPart, value: object | null): Promise<void> {
+    const json = value === null ? null : JSON.stringify(value);
+    await sql`UPDATE routing_overlay SET version = version + 1, ${sql.ref(part)} = ${json}::jsonb`.execute(this.db);
   }
 }

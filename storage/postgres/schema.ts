@@ -272,8 +272,9 @@ export interface ModelsTable {
 export interface RoutingOverlayTable {
   /** Grows with every change of this row and of `models`. */
   version: ColumnType<number, number | undefined, number>;
-  /** null where gateway.yaml decides. */
+  /** Routing; null where gateway.yaml decides, as in `settings`. */
   policy: ColumnType<unknown, string | null, string | null>;
+  settings: ColumnType<unknown, string | null, string | null>;
 }
 
 export interface CostReportsTable {

@@ -18,6 +18,7 @@ const overlay = (version: number, changes: Partial<Overlay> = {}): Overlay => ({
   version,
   models: [],
   policy: null,
+  settings: null,
   ...changes,
 });
 const stored = (input: number) => [{ id: 'stored', entry: entry(input), updated: '2999-01-01' }];
@@ -44,6 +45,13 @@ describe('live routing', () => {
     expect(table.fallback.order).toEqual(config.gateway.fallback.fallback_order);
   });
 
+  it('lays stored settings over gateway.yaml, section by section', async () => {
+    const { settings, stored } = await start(async () => overlay(1, { settings: { rate_limit: { enabled: true } } }));
+    expect(settings.rate_limit).toMatchObject({ enabled: true, requests_per_minute: 60, when_unavailable: 'open' });
+    expect(settings.retry).toEqual(config.gateway.retry);
+    expect(Object.keys(stored.settings ?? {})).toEqual(['rate_limit']);
+  });
+
   it('keeps the last table while the database is away, and goes on when it is back', async () => {
     let away = false;
     let asked = 0;
@@ -66,9 +74,12 @@ describe('live routing', () => {
 
   it('leaves out what it cannot read', async () => {
     const models = [...stored(3), { id: 'odd', entry: { price: 'a lot' }, updated: '2026-01-01' }];
-    const routing = await start(async () => overlay(1, { models, policy: { fallback: 'perhaps' } }));
+    const routing = await start(async () =>
+      overlay(1, { models, policy: { fallback: 'perhaps' }, settings: { retry: 9 } }),
+    );
     expect(routing.table.catalogue.find('odd')).toBeUndefined();
     expect(routing.table.catalogue.find('stored')).toBeDefined();
-    expect(routing.policy).toBeNull();
+    expect(routing.stored).toEqual({ policy: null, settings: null });
+    expect(routing.settings.retry).toEqual(config.gateway.retry);
   });
 });

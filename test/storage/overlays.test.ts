@@ -2,11 +2,12 @@ import { afterAll, expect, it } from 'vitest';
 import { Overlays } from '../../storage/postgres/overlays.ts';
 import { onEveryDatabase } from '../support/databases.ts';
 
-onEveryDatabase('stored models and routing', (database) => {
+onEveryDatabase('stored models, routing and settings', (database) => {
   const id = `m-${crypto.randomUUID()}`;
   afterAll(async () => {
     await new Overlays(database.db).removeModel(id);
-    await new Overlays(database.db).putPolicy(null);
+    await new Overlays(database.db).put('policy', null);
+    await new Overlays(database.db).put('settings', null);
   });
 
   it('are read once after each change', async () => {
@@ -25,12 +26,13 @@ onEveryDatabase('stored models and routing', (database) => {
     const third = await overlays.read(second?.version);
     expect(third?.models.find((model) => model.id === id)?.entry).toEqual({ some: 'other' });
 
-    await overlays.putPolicy({ default_provider: 'p' });
+    await overlays.put('policy', { default_provider: 'p' });
     const fourth = await overlays.read(third?.version);
     expect(fourth?.policy).toEqual({ default_provider: 'p' });
-    await overlays.putPolicy(null);
+    await overlays.put('settings', { retry: { retry_delay: 2 } });
+    await overlays.put('policy', null);
     const fifth = await overlays.read(fourth?.version);
-    expect(fifth?.policy).toBeNull();
+    expect(fifth).toMatchObject({ policy: null, settings: { retry: { retry_delay: 2 } } });
 
     expect(await overlays.removeModel(id)).toBe(true);
     expect(await overlays.removeModel(id)).toBe(false);

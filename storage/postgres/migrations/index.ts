@@ -4,6 +4,7 @@ import * as tenancy from './0002-tenancy.ts';
 import * as credentials from './0003-credentials.ts';
 import * as access from './0004-access.ts';
 import * as costs from './0005-costs.ts';
+import * as settings from './0006-settings.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -12,4 +13,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0003-credentials': credentials,
   '0004-access': access,
   '0005-costs': costs,
+  '0006-settings': settings,
 };
