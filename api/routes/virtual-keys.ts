@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars, toDollars } from '../../domain/money.ts';
 import { ROLES } from '../../domain/roles.ts';
-import type { VirtualKey, VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
+import { DEFAULT_SETTINGS, type VirtualKey, type VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
 import { requireGrantable } from '../auth/grants.ts';
 import { cursor, limit } from '../schemas/common.ts';
 import { mappedKeys, mappedProviderKeys, type ShownMappedKeys, shownMappedKeys } from './mapped-provider-keys.ts';
@@ -81,7 +81,7 @@ export const virtualKeys: Routes = async (app, { virtualKeys, providerKeys, prov
     async (request, reply) => {
       const { body, caller } = request;
       const keys = mapped.parse(body.mappedProviderKeys);
-      const wanted = { ...NO_SETTINGS, team: caller.team, ...toSettings(body), name: body.name };
+      const wanted = { ...DEFAULT_SETTINGS, team: caller.team, ...toSettings(body), name: body.name };
       await requireGrantable(caller, undefined, wanted, tenants);
       const made = await virtualKeys.create(wanted);
       if (keys) await providerKeys.replaceForVirtualKey(made.entity.id, keys);
@@ -148,24 +148,6 @@ export const virtualKeys: Routes = async (app, { virtualKeys, providerKeys, prov
 };
 
 const notFound = (id: string) => new HoldfastError('caller_not_found', `There is no virtual key '${id}'.`);
-
-const NO_SETTINGS: Omit<VirtualKeySettings, 'name'> = {
-  kind: 'user',
-  requestsPerMinute: null,
-  tokensPerMinute: null,
-  concurrentRequests: null,
-  costCapNanos: null,
-  roles: ['developer'],
-  metadata: {},
-  privacyZone: null,
-  defaultModel: null,
-  allowedModels: null,
-  team: null,
-  project: null,
-  user: null,
-  isActive: true,
-  expiresAt: null,
-};
 
 type Settings = z.infer<typeof settings>;
 

@@ -31,6 +31,25 @@ export interface VirtualKeySettings {
   readonly expiresAt: Date | null;
 }
 
+/** A developer's key without limits. */
+export const DEFAULT_SETTINGS: Omit<VirtualKeySettings, 'name'> = {
+  kind: 'user',
+  requestsPerMinute: null,
+  tokensPerMinute: null,
+  concurrentRequests: null,
+  costCapNanos: null,
+  roles: ['developer'],
+  metadata: {},
+  privacyZone: null,
+  defaultModel: null,
+  allowedModels: null,
+  team: null,
+  project: null,
+  user: null,
+  isActive: true,
+  expiresAt: null,
+};
+
 export interface VirtualKey extends VirtualKeySettings {
   readonly id: string;
   /** The first characters of the key, to recognise it by. */

@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { sql } from 'kysely';
+import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
+import { createSweepActivities } from '../../activities/sweep.ts';
 import { BUDGET_PERIODS, type BudgetKind, type BudgetPeriod } from '../../domain/budget.ts';
 import { NO_USAGE } from '../../domain/money.ts';
 import { type Attribution, NOBODY, SCOPE_TYPES, type Scope, type ScopeType, scopesOf } from '../../domain/scope.ts';
@@ -303,6 +305,49 @@ onRealPostgres('money', (database) => {
           }
         }),
         { numRuns: 25 },
+      );
+    });
+  });
+
+  describe('left behind at any step', () => {
+    it('is settled and freed by one sweep, which finds nothing to correct', async () => {
+      const { db } = database;
+      const { sweep } = createSweepActivities({
+        db,
+        presenceOf: async () => 'ended',
+        logger: pino({ level: 'silent' }),
+      });
+      const step = fc.constantFrom('stored', 'reserved', 'claimed', 'answered', 'settled');
+      await fc.assert(
+        fc.asyncProperty(limits, fc.array(fc.record({ who: people, step }), { maxLength: 8 }), async (wanted, left) => {
+          const run = unique();
+          const budgets = await makeBudgets(db, run, wanted);
+          const spent = new Map<string, number>();
+          const steps = ['stored', 'reserved', 'claimed', 'answered', 'settled'];
+          for (const { who, step } of left) {
+            const attribution = attributionOf(run, who);
+            const id = await insertRequest(db, { attribution });
+            await sql`UPDATE llm_requests SET timestamp = now() - interval '2 minutes' WHERE id = ${id}`.execute(db);
+            const reached = steps.indexOf(step);
+            if (reached >= 1 && !(await reserve(db, id, 40))) continue;
+            const key = { requestId: id, targetIndex: 0, n: 1 };
+            const attempts = new Attempts(db);
+            if (reached >= 2) await attempts.claim({ ...key, provider: 'p', model: 'm', owner: 'o', maxCostNanos: 40 });
+            if (reached >= 3) {
+              await attempts.finish(key, { state: 'succeeded', latencyMs: 1, usage: NO_USAGE, costNanos: 7 });
+            }
+            if (reached >= 4) await end(db, id);
+            const cost = reached < 2 ? 0 : reached === 2 ? 40 : 7;
+            for (const { id: scope } of scopesOf(attribution)) spent.set(scope, (spent.get(scope) ?? 0) + cost);
+          }
+          const { drift } = await sweep();
+          expect(drift.filter(({ id }) => id.includes(run))).toEqual([]);
+          for (const budget of budgets) {
+            expect(await standing(db, budget)).toEqual({ spent: spent.get(budget.scope.id) ?? 0, reserved: 0 });
+          }
+          expect((await sweep()).settled).toEqual([]);
+        }),
+        { numRuns: 15 },
       );
     });
   });

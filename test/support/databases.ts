@@ -5,29 +5,12 @@ import { createCipher } from '../../storage/cipher.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
 import { type NewRequest, Requests } from '../../storage/postgres/requests.ts';
-import type { VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
+import { DEFAULT_SETTINGS, type VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
 
 export const ENCRYPTION_KEY = 'a1'.repeat(32);
 
 /** A virtual key without limits. */
-export const KEY_SETTINGS: VirtualKeySettings = {
-  name: 'test',
-  kind: 'user',
-  requestsPerMinute: null,
-  tokensPerMinute: null,
-  concurrentRequests: null,
-  costCapNanos: null,
-  roles: ['developer'],
-  metadata: {},
-  privacyZone: null,
-  defaultModel: null,
-  allowedModels: null,
-  team: null,
-  project: null,
-  user: null,
-  isActive: true,
-  expiresAt: null,
-};
+export const KEY_SETTINGS: VirtualKeySettings = { ...DEFAULT_SETTINGS, name: 'test' };
 
 export interface TestDatabase {
   /** Set before the first test runs. */
