@@ -12,7 +12,7 @@ import { Reservations } from '../../storage/postgres/reservations.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
 import { percentile } from '../overhead/load.ts';
-import { grow, KEYS, TEAMS, tokenOf } from './population.ts';
+import { grow, KEYS, TEAMS, tokenOf, vacuum } from './population.ts';
 
 // What it costs to let a request in, on real Postgres and Redis, as keys and ledger grow: the key looked up (nothing is
 // cached here, as in a gateway that sees a key for the first time in a second), what applies to it, its rate limits,
@@ -125,10 +125,10 @@ console.log('| ledger rows | connections | step | p50 ms | p95 ms | p99 ms | × 
 console.log('| --- | --- | --- | --- | --- | --- | --- |');
 for (const rows of steps.map(Number)) {
   await grow(db, rows, (line) => process.stderr.write(`${line}\n`));
+  await vacuum(databaseUrl);
   // The first request of a key's month also makes its counters.
   for (let caller = 0; caller < CALLERS; caller += 1) await once(caller * Math.floor(KEYS / CALLERS), noTimings());
-  // As autovacuum would within a minute.
-  await sql`VACUUM ANALYZE`.execute(db);
+  await vacuum(databaseUrl);
   for (const connections of CONNECTIONS) {
     const timings = noTimings();
     await Promise.all(

@@ -275,9 +275,10 @@ onRealPostgres('money', (database) => {
           await Promise.all(
             made.map(async ({ who, max, calls }) => {
               const id = await insertRequest(db, { attribution: attributionOf(run, who) });
-              const reserved = await Promise.all([reserve(db, id, max), reserve(db, id, max)]);
-              expect(reserved[0]).toBe(reserved[1]);
-              if (reserved[0]) {
+              // Refused once, it may find room a moment later; reserved once, it stays reserved.
+              const [first, second] = await Promise.all([reserve(db, id, max), reserve(db, id, max)]);
+              if (first || second) {
+                expect(await reserve(db, id, max)).toBe(true);
                 for (const [i, part] of calls.entries()) {
                   if (!(await new Reservations(db).cover(id, max)).reserved) break;
                   await call(db, id, i + 1, max, Math.floor(max * (part ?? 1)));
