@@ -38,7 +38,7 @@ function reply({ path, headers, body }: Received): Reply {
   const told = JSON.stringify(body?.messages ?? '');
   const status = Number(/status (\d+)/.exec(told)?.[1] ?? 200);
   const error = { message, type: 'x', code: null, param: key };
-  if (status !== 200) return { status, body: { message, error }, headers: { 'retry-after': '30', 'x-echo': 'none' } };
+  if (status !== 200) return { status, body: { message, error }, headers: { 'retry-after': '1', 'x-echo': 'none' } };
   if (told.includes('broken')) return { chunks: [...openaiDeltas(['Hel']), ...sse({ error })] };
   if (told.includes('cut')) return { chunks: openaiDeltas(['Hel']), cut: true };
   return body?.stream ? { chunks: openaiStream(['hi']) } : { body: openaiCompletion('hi') };
