@@ -1,5 +1,6 @@
 import { PERMISSIONS, type Permission, permissionsOf, type Role, toRoles } from '../../domain/roles.ts';
 import { type Scope, scopesOf } from '../../domain/scope.ts';
+import type { Visible } from '../../storage/postgres/requests.ts';
 import type { VirtualKey } from '../../storage/postgres/virtual-keys.ts';
 
 /** `user`: a person by a token of an identity provider. `client`: a service by its certificate. */
@@ -59,11 +60,15 @@ export function namedCaller(kind: 'user' | 'client', name: string, identity: Ide
 }
 
 /**
- * What a caller may see: undefined for everything, else what belongs to this owner. Everything is for the master key and
- * for admins without a team; whoever belongs to a team is kept to it.
+ * What a caller may see: undefined for everything, else what belongs to this owner and, for a caller of a project, to
+ * the project. Everything is for the master key and for admins without a team and project; whoever belongs to one is
+ * kept to it.
  */
-export const visibleTo = ({ kind, team, roles, owner }: AuthenticatedCaller): string | undefined =>
-  kind === 'master' || (team === null && roles.includes('admin')) ? undefined : owner;
+export function visibleTo({ kind, team, project, roles, owner }: AuthenticatedCaller): Visible | undefined {
+  if (kind === 'master') return undefined;
+  if (project !== null) return { owner, project };
+  return team === null && roles.includes('admin') ? undefined : { owner };
+}
 
 /** Whose budgets a caller may see: undefined for everybody's, else its own and its team's. */
 export const visibleScopes = (caller: AuthenticatedCaller): readonly Scope[] | undefined =>

@@ -50,7 +50,7 @@ export const costs: Routes = async (app, { costs: ledger }) => {
     const { group_by, period, since, until, ...filter } = query;
     const now = new Date();
     const start = since ?? (period === 'all' ? undefined : new Date(rangeAt(PERIODS[period], now).since));
-    const visible = { ...filter, owner: visibleTo(caller) };
+    const visible = { ...filter, visible: visibleTo(caller) };
     const { groups, total } = await ledger.summary(group_by, { ...visible, since: start, until });
     const spent = await ledger.spent({ ...visible, since: new Date(rangeAt('monthly', now).since) });
     const { until: end, nanos, method } = forecastMonth(spent, now);

@@ -67,7 +67,7 @@ export const logs: Routes = async (app, { ledger }) => {
     response: { 200: z.object({ data: z.array(entry), next_cursor: text }) },
   };
   app.get('/logs', { config: { needs: 'ledger:read' }, schema: list }, async ({ query, caller }) => {
-    const rows = await ledger.list({ ...query, owner: visibleTo(caller), limit: query.limit + 1 });
+    const rows = await ledger.list({ ...query, visible: visibleTo(caller), limit: query.limit + 1 });
     const data = rows.slice(0, query.limit) as unknown as z.infer<typeof entry>[];
     return { data, next_cursor: rows.length > query.limit ? (data.at(-1)?.id ?? null) : null };
   });

@@ -35,7 +35,7 @@ export const usage: Routes = async (app, { ledger }) => {
     '/metrics/usage',
     { config: { needs: 'ledger:read' }, schema },
     async ({ query: { group_by, ...filter }, caller }) => {
-      const rows = await ledger.usage(group_by, { ...filter, owner: visibleTo(caller) });
+      const rows = await ledger.usage(group_by, { ...filter, visible: visibleTo(caller) });
       return { data: [...rows] };
     },
   );

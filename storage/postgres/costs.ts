@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import type { CostFigures, CostGroup, CostGroupBy } from '../../domain/costs.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { Sql } from './database.ts';
+import type { Visible } from './requests.ts';
 
 /** The column that each filter and most groups read. */
 const COLUMNS = {
@@ -19,8 +20,7 @@ const COLUMNS = {
 type Column = keyof typeof COLUMNS;
 
 export interface CostFilter extends Readonly<Partial<Record<Column, string | undefined>>> {
-  /** Whose rows may be seen (`ownerOf`); undefined for all. */
-  readonly owner?: string | undefined;
+  readonly visible?: Visible | undefined;
   readonly since?: Date | undefined;
   readonly until?: Date | undefined;
 }
@@ -97,14 +97,15 @@ const dollars = (nanos: RawBuilder<unknown>) => sql`coalesce(sum(${nanos}) / 100
 const groupValue = (groupBy: CostGroupBy): RawBuilder<unknown> =>
   groupBy === 'day' ? sql`to_char(l.timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD')` : sql.ref(`l.${COLUMNS[groupBy]}`);
 
-function conditions({ owner, since, until, ...values }: CostFilter): RawBuilder<unknown> {
+function conditions({ visible, since, until, ...values }: CostFilter): RawBuilder<unknown> {
   const equal = Object.entries(values).flatMap(([name, value]) =>
     value === undefined ? [] : [sql`${sql.ref(`l.${COLUMNS[name as Column]}`)} = ${value}`],
   );
   const all = [
     sql`l.completed_at IS NOT NULL`,
     ...equal,
-    ...(owner === undefined ? [] : [sql`l.owner = ${owner}`]),
+    ...(visible ? [sql`l.owner = ${visible.owner}`] : []),
+    ...(visible?.project === undefined ? [] : [sql`l.project = ${visible.project}`]),
     ...(since === undefined ? [] : [sql`l.timestamp >= ${since}`]),
     ...(until === undefined ? [] : [sql`l.timestamp < ${until}`]),
   ];

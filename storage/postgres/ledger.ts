@@ -1,11 +1,11 @@
 import { sql } from 'kysely';
 import type { RunState } from '../../domain/run-state.ts';
 import type { Sql } from './database.ts';
+import type { Visible } from './requests.ts';
 import type { RequestStatus } from './schema.ts';
 
 export interface LedgerFilter {
-  /** Whose rows may be seen; undefined for all. */
-  readonly owner?: string | undefined;
+  readonly visible?: Visible | undefined;
   readonly key?: string | undefined;
   readonly team?: string | undefined;
   readonly model?: string | undefined;
@@ -108,8 +108,8 @@ export class Ledger {
     return query.execute();
   }
 
-  async get(id: string, owner: string | undefined): Promise<LedgerEntry | undefined> {
-    return this.entries({ owner }).where('r.id', '=', id).executeTakeFirst();
+  async get(id: string, visible: Visible | undefined): Promise<LedgerEntry | undefined> {
+    return this.entries({ visible }).where('r.id', '=', id).executeTakeFirst();
   }
 
   /** Totals of settled requests. Ordered by cost, dearest first. */
@@ -133,10 +133,11 @@ export class Ledger {
   }
 
   private filtered(filter: LedgerFilter) {
-    const { owner, key, team, model, status, since, until } = filter;
+    const { visible, key, team, model, status, since, until } = filter;
     return this.db
       .selectFrom('llm_requests as r')
-      .$if(owner !== undefined, (q) => q.where('r.owner', '=', owner as string))
+      .$if(visible !== undefined, (q) => q.where('r.owner', '=', visible?.owner ?? ''))
+      .$if(visible?.project !== undefined, (q) => q.where('r.project', '=', visible?.project ?? ''))
       .$if(key !== undefined, (q) => q.where('r.virtual_key_id', '=', key as string))
       .$if(team !== undefined, (q) => q.where('r.team', '=', team as string))
       .$if(model !== undefined, (q) =>

@@ -6,6 +6,13 @@ import type { Attribution } from '../../domain/scope.ts';
 import type { SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
 
+/** Which requests a caller may see. */
+export interface Visible {
+  readonly owner: string;
+  /** Only those of this project. */
+  readonly project?: string;
+}
+
 export interface NewRequest {
   readonly id: string;
   readonly runId: string;
@@ -79,17 +86,14 @@ export class Requests {
   }
 
   /**
-   * A request by its id, if it belongs to `visibleTo` (undefined sees all), or by the `x-request-id` that `owner` gave it.
+   * A request by its id, if it is `visible` (undefined sees all), or by the `x-request-id` that `owner` gave it.
    */
-  async find(idOrRequestId: string, owner: string, visibleTo: string | undefined): Promise<StoredRequest | undefined> {
+  async find(idOrRequestId: string, owner: string, visible: Visible | undefined): Promise<StoredRequest | undefined> {
     const row = await this.db
       .selectFrom('llm_requests')
       .select(['id', 'run_id', 'surface', 'state', 'timestamp', 'error_code', 'error_message', 'error_param'])
       .where((eb) =>
-        eb.or([
-          visibleTo === undefined ? eb('id', '=', idOrRequestId) : eb.and({ id: idOrRequestId, owner: visibleTo }),
-          eb.and({ request_id: idOrRequestId, owner }),
-        ]),
+        eb.or([eb.and({ id: idOrRequestId, ...visible }), eb.and({ request_id: idOrRequestId, owner, ...visible })]),
       )
       .executeTakeFirst();
     if (!row) return undefined;

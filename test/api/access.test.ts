@@ -128,8 +128,9 @@ describe('whoever', () => {
   it('belongs to a team sees that, an admin of no team sees everything', () => {
     expect(visibleTo(MASTER)).toBeUndefined();
     expect(visibleTo(key({ roles: ['admin'] }))).toBeUndefined();
-    expect(visibleTo(key({ roles: ['admin'], team: 'a' }))).toBe('team:a');
-    expect(visibleTo(key({ roles: ['operator'] }))).toBe('key:vk-1');
+    expect(visibleTo(key({ roles: ['admin'], team: 'a' }))).toEqual({ owner: 'team:a' });
+    expect(visibleTo(key({ roles: ['operator'] }))).toEqual({ owner: 'key:vk-1' });
+    expect(visibleTo(key({ roles: ['admin'], project: 'p' }))).toEqual({ owner: 'key:vk-1', project: 'p' });
   });
 });
 
@@ -160,6 +161,25 @@ describe('a caller of a team', () => {
     }
     const admin = await makeKey({ roles: ['admin'] });
     for (const path of paths.slice(0, 2)) expect(await statusOf(path, admin.key)).toBe(200);
+  });
+
+  it('and of a project reads nothing of the team’s other projects', async () => {
+    const team = unique();
+    const [search, ads] = [`search-${team}`, `ads-${team}`];
+    const owner = await makeKey({ team, project: search });
+    const { id, requestId } = await ask(owner.key);
+    const [mate, stranger, lead] = await Promise.all([
+      makeKey({ team, project: search }),
+      makeKey({ team, project: ads, roles: ['admin'] }),
+      makeKey({ team }),
+    ]);
+    for (const path of [`/logs/${id}`, `/v1/chat/completions/${id}`, `/v1/chat/completions/${requestId}`]) {
+      for (const { key } of [mate, lead]) expect(await statusOf(path, key)).toBe(200);
+      expect(await statusOf(path, stranger.key)).toBe(404);
+    }
+    expect(await gateway.json('/logs', { key: stranger.key })).toMatchObject({ data: [] });
+    expect(await gateway.json('/metrics/usage', { key: stranger.key })).toEqual({ data: [] });
+    expect(await gateway.json('/api/v1/costs/summary', { key: stranger.key })).toMatchObject({ data: [] });
   });
 
   it('reads its own and its team’s budgets, and changes none', async () => {

@@ -121,8 +121,9 @@ onEveryDatabase('costs', (database) => {
     const soon = new Date(Date.now() + 60_000);
     expect(await costs.spent({ team })).toBe(27);
     expect(await costs.spent({ team, project })).toBe(7);
-    expect(await costs.spent({ team, owner: `team:${team}` })).toBe(27);
-    expect(await costs.spent({ team, owner: 'team:other' })).toBe(0);
+    expect(await costs.spent({ team, visible: { owner: `team:${team}` } })).toBe(27);
+    expect(await costs.spent({ team, visible: { owner: `team:${team}`, project } })).toBe(7);
+    expect(await costs.spent({ team, visible: { owner: 'team:other' } })).toBe(0);
     expect(await costs.spent({ team, until: soon })).toBe(27);
     expect(await costs.spent({ team, since: soon })).toBe(0);
   });

@@ -57,8 +57,8 @@ onEveryDatabase('the ledger', (database) => {
     expect(await ids({ team, status: 'success' })).toEqual([good]);
     expect(await ids({ team, since: new Date(Date.now() + 60_000) })).toEqual([]);
     expect(await ids({ team, since: new Date(Date.now() - 60_000) })).toHaveLength(2);
-    expect(await ids({ owner: `team:${team}` })).toHaveLength(2);
-    expect(await ids({ owner: `team:${unique()}`, team })).toEqual([]);
+    expect(await ids({ visible: { owner: `team:${team}` } })).toHaveLength(2);
+    expect(await ids({ visible: { owner: `team:${unique()}` }, team })).toEqual([]);
   });
 
   it('shows a request with its attempts, to its owner only', async () => {
@@ -66,7 +66,7 @@ onEveryDatabase('the ledger', (database) => {
     const team = unique();
     const id = await finished(db, team, 'm', 1_500);
     const ledger = new Ledger(db);
-    expect(await ledger.get(id, `team:${unique()}`)).toBeUndefined();
+    expect(await ledger.get(id, { owner: `team:${unique()}` })).toBeUndefined();
     expect(await ledger.get(id, undefined)).toMatchObject({
       id,
       run_id: id,
@@ -119,11 +119,12 @@ onEveryDatabase('a stored request', (database) => {
     const id = await insertRequest(db, { attribution, requestId });
     const owner = ownerOf(attribution);
     const other = ownerOf(stranger);
-    expect((await requests.find(id, owner, owner))?.id).toBe(id);
-    expect((await requests.find(requestId, owner, owner))?.id).toBe(id);
+    expect((await requests.find(id, owner, { owner }))?.id).toBe(id);
+    expect((await requests.find(requestId, owner, { owner }))?.id).toBe(id);
     expect((await requests.find(id, 'master', undefined))?.id).toBe(id);
-    expect(await requests.find(id, other, other)).toBeUndefined();
-    expect(await requests.find(requestId, other, other)).toBeUndefined();
+    expect(await requests.find(id, other, { owner: other })).toBeUndefined();
+    expect(await requests.find(requestId, other, { owner: other })).toBeUndefined();
+    expect(await requests.find(requestId, owner, { owner, project: 'another' })).toBeUndefined();
   });
 
   it('has a request id that its owner uses once', async () => {
