@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Sql } from '../storage/postgres/database.ts';
 import { settle } from '../storage/postgres/settlement.ts';
-import { type Drift, openRequests, repairCounters } from '../storage/postgres/sweep.ts';
+import { type Drift, openRequests, removeSettledReservations, repairCounters } from '../storage/postgres/sweep.ts';
 
 /** What Temporal says about a workflow: under way, or ended, or never started. */
 export type RunPresence = 'running' | 'ended' | 'unknown';
@@ -19,14 +19,21 @@ export interface SweepReport {
   readonly alerts: readonly string[];
   /** Counters that were off, with what was added to them in nano-dollars. */
   readonly drift: readonly Drift[];
+  /** Old reservations removed. */
+  readonly removed: number;
 }
 
 /** A start that got no answer is given up after 15 s; well after that a request without a workflow has none coming. */
 const MIN_AGE_SECONDS = 60;
 const PAGE = 200;
 const COUNTERS_PER_SWEEP = 500;
+/** More than can be made between two sweeps, so that the table stays as small as a day's requests. */
+const RESERVATIONS_PER_SWEEP = 50_000;
 
-/** Frees what a crash or a terminated workflow left, and finds counters that disagree with the ledger. */
+/**
+ * Frees what a crash or a terminated workflow left, finds counters that disagree with the ledger, and removes what is no
+ * longer needed.
+ */
 export function createSweepActivities({ db, presenceOf, logger }: SweepDeps) {
   return {
     async sweep(): Promise<SweepReport> {
@@ -48,7 +55,8 @@ export function createSweepActivities({ db, presenceOf, logger }: SweepDeps) {
 
       const drift = await repairCounters(db, COUNTERS_PER_SWEEP);
       for (const found of drift) logger.error(found, 'A spend counter disagreed with the ledger and was set right');
-      return { settled, alerts, drift };
+      const removed = await removeSettledReservations(db, RESERVATIONS_PER_SWEEP);
+      return { settled, alerts, drift, removed };
     },
   };
 }

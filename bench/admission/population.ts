@@ -5,7 +5,9 @@ import type { Sql } from '../../storage/postgres/database.ts';
 export const KEYS = 100_000;
 export const TEAMS = 1_000;
 const ORGANISATIONS = 20;
-const BATCH = 250_000;
+/** Small enough for the time that a statement is given. */
+const BATCH = 50_000;
+const PROGRESS_EVERY = 1_000_000;
 
 /** The token of the `i`th key. */
 export const tokenOf = (i: number): string => `sk-hf-bench-${i}`;
@@ -18,7 +20,7 @@ export async function grow(db: Sql, rows: number, onProgress: (line: string) => 
   for (let from = present[0]?.n ?? 0; from < rows; from += BATCH) {
     const to = Math.min(rows, from + BATCH);
     await fill(db, from, to);
-    onProgress(`${to} ledger rows`);
+    if (to % PROGRESS_EVERY === 0) onProgress(`${to} ledger rows`);
   }
 }
 

@@ -69,3 +69,11 @@ export async function repairCounters(db: Sql, limit: number): Promise<readonly D
     FROM checked WHERE spent <> 0 OR reserved <> 0`.execute(db);
   return rows;
 }
+
+/** Removes reservations settled more than a day ago: what they came to is in the ledger. Returns how many. */
+export async function removeSettledReservations(db: Sql, limit: number): Promise<number> {
+  const { numAffectedRows } = await sql`
+    DELETE FROM reservations WHERE ctid IN (
+      SELECT ctid FROM reservations WHERE settled_at < now() - interval '1 day' LIMIT ${limit})`.execute(db);
+  return Number(numAffectedRows ?? 0);
+}

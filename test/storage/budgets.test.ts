@@ -156,6 +156,30 @@ onEveryDatabase('a budget', (database) => {
   });
 });
 
+onEveryDatabase('a reservation settled long ago', (database) => {
+  it('is removed, and no other', async () => {
+    const { db } = database;
+    const { sweep } = createSweepActivities({
+      db,
+      presenceOf: async () => 'running',
+      logger: pino({ level: 'silent' }),
+    });
+    const keyId = unique();
+    const [old, recent, open] = await Promise.all(
+      [1, 2, 3].map(async () => {
+        const id = await insertRequest(db, { attribution: { ...NOBODY, keyId } });
+        await reserve(db, id, 10);
+        return id;
+      }),
+    );
+    for (const id of [old, recent]) await end(db, id ?? '');
+    await sql`UPDATE reservations SET settled_at = now() - interval '25 hours' WHERE request_id = ${old}`.execute(db);
+    expect((await sweep()).removed).toBeGreaterThan(0);
+    const left = await db.selectFrom('reservations').select('request_id').where('scope_id', '=', keyId).execute();
+    expect(left.map(({ request_id }) => request_id).sort()).toEqual([recent, open].sort());
+  });
+});
+
 const people = fc.record({
   key: fc.nat({ max: 2 }),
   team: fc.option(fc.nat({ max: 1 }), { nil: null }),

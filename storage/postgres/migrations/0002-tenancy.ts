@@ -128,6 +128,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     CREATE INDEX idx_reservations_open ON reservations (scope_type, scope_id, period, period_start)
     WHERE settled_at IS NULL`.execute(db);
+  await sql`CREATE INDEX idx_reservations_settled ON reservations (settled_at)`.execute(db);
 
   // One row for each warning of a budget, so that each is given once.
   await sql`
