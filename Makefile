@@ -1,5 +1,5 @@
 # `make start` and `make test` do everything on a fresh machine; both need Node.js 20.19 or newer and nothing else.
-SOURCES := $(shell find activities api calls cli config domain embedded providers storage workers workflows -name '*.ts' -o -name '*.yaml')
+SOURCES := $(shell find activities api calls cli config domain embedded planning providers storage workers workflows -name '*.ts' -o -name '*.yaml')
 INSTALLED := node_modules/.package-lock.json
 BUILT := dist/workflow-bundle.js
 

@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config';
 // Without servers: pure code and adapters against recorded shapes.
 const unit = ['domain', 'config', 'providers'];
 // With real Temporal, Postgres and Redis, one file at a time: two cores are all a small machine has.
-const integration = ['storage', 'calls', 'workflows', 'api', 'embedded', 'cli'];
+const integration = ['storage', 'planning', 'calls', 'workflows', 'api', 'embedded', 'cli'];
 
 const include = (folders: readonly string[]) => folders.map((folder) => `test/${folder}/**/*.test.ts`);
 

@@ -2,14 +2,16 @@ import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
+import { createRunActivities, type RunDeps } from './runs.ts';
 import { createSweepActivities, type SweepDeps } from './sweep.ts';
 
-export type ActivityDeps = ProviderCallDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps & CostReportDeps;
+export type ActivityDeps = ProviderCallDeps & RunDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps & CostReportDeps;
 
 /** Everything a workflow may ask the world to do. */
 export const createActivities = (deps: ActivityDeps) => ({
   ...createQuotaActivities(deps),
   ...createProviderCallActivities(deps),
+  ...createRunActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),

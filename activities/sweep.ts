@@ -1,13 +1,22 @@
 import type { Logger } from 'pino';
 import type { Sql } from '../storage/postgres/database.ts';
+import type { Idempotency } from '../storage/postgres/idempotency.ts';
+import { removeOld } from '../storage/postgres/retention.ts';
+import type { Runs } from '../storage/postgres/runs.ts';
 import { settle } from '../storage/postgres/settlement.ts';
 import { type Drift, openRequests, removeSettledReservations, repairCounters } from '../storage/postgres/sweep.ts';
+import type { JournalledStreamLog } from '../storage/streams/journalled.ts';
 
 /** What Temporal says about a workflow: under way, or ended, or never started. */
 export type RunPresence = 'running' | 'ended' | 'unknown';
 
 export interface SweepDeps {
   readonly db: Sql;
+  readonly runs: Runs;
+  readonly journal: JournalledStreamLog;
+  readonly idempotency: Idempotency;
+  /** How long bodies and runs are kept. */
+  readonly retentionDays: number;
   readonly presenceOf: (runId: string) => Promise<RunPresence>;
   readonly logger: Logger;
 }
@@ -19,7 +28,9 @@ export interface SweepReport {
   readonly alerts: readonly string[];
   /** Counters that were off, with what was added to them in nano-dollars. */
   readonly drift: readonly Drift[];
-  /** Old reservations removed. */
+  /** Runs closed because their workflow is no more. */
+  readonly ended: readonly string[];
+  /** Rows removed whose time was over. */
   readonly removed: number;
 }
 
@@ -27,14 +38,35 @@ export interface SweepReport {
 const MIN_AGE_SECONDS = 60;
 const PAGE = 200;
 const COUNTERS_PER_SWEEP = 500;
-/** More than can be made between two sweeps, so that the table stays as small as a day's requests. */
-const RESERVATIONS_PER_SWEEP = 50_000;
+/** Of each kind removed: more than can be made between two sweeps, so that tables stop growing. */
+const ROWS_PER_SWEEP = 50_000;
 
 /**
  * Frees what a crash or a terminated workflow left, finds counters that disagree with the ledger, and removes what is no
  * longer needed.
  */
-export function createSweepActivities({ db, presenceOf, logger }: SweepDeps) {
+export function createSweepActivities(deps: SweepDeps) {
+  const { db, runs, journal, idempotency, retentionDays, presenceOf, logger } = deps;
+
+  /** A workflow that was terminated, or never started, leaves its run to us; its calls are settled by then. */
+  const closeRuns = async (): Promise<readonly string[]> => {
+    const ended: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await runs.open(MIN_AGE_SECONDS, PAGE, cursor);
+      for (const id of page) {
+        if ((await presenceOf(id)) === 'running') continue;
+        const error = { code: 'gateway_cancelled', message: 'The run was ended by an operator.' } as const;
+        const answered = (await runs.callState(id)) === 'completed';
+        await runs.transition(id, answered ? { state: 'completed' } : { state: 'cancelled', error });
+        journal.announce(id, true);
+        ended.push(id);
+      }
+      cursor = page.length === PAGE ? page.at(-1) : undefined;
+    } while (cursor);
+    return ended;
+  };
+
   return {
     async sweep(): Promise<SweepReport> {
       const settled: string[] = [];
@@ -53,10 +85,14 @@ export function createSweepActivities({ db, presenceOf, logger }: SweepDeps) {
         cursor = page.length === PAGE ? page.at(-1)?.id : undefined;
       } while (cursor);
 
+      const ended = await closeRuns();
       const drift = await repairCounters(db, COUNTERS_PER_SWEEP);
       for (const found of drift) logger.error(found, 'A spend counter disagreed with the ledger and was set right');
-      const removed = await removeSettledReservations(db, RESERVATIONS_PER_SWEEP);
-      return { settled, alerts, drift, removed };
+      const removed =
+        (await removeSettledReservations(db, ROWS_PER_SWEEP)) +
+        (await idempotency.removeExpired(ROWS_PER_SWEEP)) +
+        (await removeOld(db, retentionDays, ROWS_PER_SWEEP));
+      return { settled, alerts, ended, drift, removed };
     },
   };
 }

@@ -17,6 +17,7 @@ import { costs } from './routes/costs.ts';
 import { estimate } from './routes/estimate.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
+import { jobs } from './routes/jobs.ts';
 import { logs } from './routes/logs.ts';
 import { metrics } from './routes/metrics.ts';
 import { modelCatalogue } from './routes/model-catalogue.ts';
@@ -61,7 +62,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const serving = [root, health, providers, models, chatCompletions, generate, jobs, estimate, logs, usage, costs];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
   for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);

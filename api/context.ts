@@ -2,7 +2,9 @@ import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Credentials } from '../calls/credentials.ts';
 import type { LoadedConfig } from '../config/load.ts';
+import type { LiveRouting } from '../planning/live-routing.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
+import type { Cipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
@@ -10,16 +12,18 @@ import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { CostReports } from '../storage/postgres/cost-reports.ts';
 import type { Costs } from '../storage/postgres/costs.ts';
 import type { Sql } from '../storage/postgres/database.ts';
+import type { Idempotency } from '../storage/postgres/idempotency.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Overlays } from '../storage/postgres/overlays.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
 import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { RateLimits } from '../storage/postgres/rate-limits.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
+import type { Runs } from '../storage/postgres/runs.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import type { JournalledStreamLog } from '../storage/streams/journalled.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
-import type { LiveRouting } from './live-routing.ts';
 import type { TemporalReports } from './runs/temporal-reports.ts';
 import type { TemporalRuns } from './runs/temporal-runs.ts';
 
@@ -36,6 +40,8 @@ export interface ApiDeps {
   readonly providers: ProviderRegistry;
   readonly db: Sql;
   readonly requests: Requests;
+  readonly idempotency: Idempotency;
+  readonly cipher: Cipher;
   readonly bodies: Bodies;
   readonly ledger: Ledger;
   readonly costs: Costs;
@@ -52,6 +58,10 @@ export interface ApiDeps {
   readonly rateLimits: RateLimits;
   readonly counters: Counters;
   readonly streams: StreamLog;
+  /** The stream log of runs in the background. */
+  readonly journal: JournalledStreamLog;
+  /** What the database knows of runs in the background. */
+  readonly storedRuns: Runs;
   readonly runs: TemporalRuns;
   readonly reportRuns: TemporalReports;
   /** Stops a cancelled request's calls at once, if this process makes them. */

@@ -3,10 +3,10 @@ import { outputLimit } from '../domain/chat.ts';
 import type { CallTarget } from '../domain/model-call.ts';
 import { costOf, NO_USAGE, toDollars } from '../domain/money.ts';
 import { scopesOf } from '../domain/scope.ts';
+import { type CallPlan, type PlannableRequest, planCall } from '../planning/plan.ts';
 import { countRequestTokens } from '../providers/tokenizer.ts';
 import type { Costs } from '../storage/postgres/costs.ts';
 import type { ApiDeps } from './context.ts';
-import { type CallPlan, type PlannableRequest, planCall } from './runs/plan.ts';
 
 /** How far back the average output of a model is looked at. */
 const LEARN_FROM_MS = 7 * 24 * 60 * 60 * 1000;

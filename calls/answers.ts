@@ -4,12 +4,12 @@ import type { ModelResult } from '../domain/chat.ts';
 import { HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
-import { epochOf, toMetadata } from '../domain/stream-item.ts';
+import { toMetadata } from '../domain/stream-item.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Attempt, Attempts } from '../storage/postgres/attempts.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
-import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { CallFailed } from './call-failed.ts';
+import type { CallStreams } from './call-streams.ts';
 import { retryWhileUnreachable } from './patience.ts';
 import type { CallEnd } from './provider-call.ts';
 
@@ -17,7 +17,7 @@ export interface AnswersDeps {
   readonly attempts: Attempts;
   readonly bodies: Bodies;
   readonly providers: ProviderRegistry;
-  readonly streams: StreamLog;
+  readonly streams: CallStreams;
   readonly logger: Logger;
 }
 
@@ -76,12 +76,7 @@ export class Answers {
     const { provider } = call.target;
     const region = this.deps.providers.get(provider)?.region;
     const metadata = toMetadata({ ...facts, provider, region, firstProvider: call.fallbackFrom ?? provider });
-    try {
-      await this.deps.streams.append(call.requestId, epochOf(call, n), [{ type: 'completed', result, metadata }]);
-    } catch (error) {
-      // The log is a cache: the front door reads the journal when the log is silent.
-      this.deps.logger.warn({ err: error, run: call.requestId }, 'Stream log failed');
-    }
+    await this.deps.streams.completed(call, n, { type: 'completed', result, metadata });
   }
 }
 

@@ -1,10 +1,9 @@
 import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
-import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
+import { HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import { decideRetry, refusesKey, worthWaiting } from '../domain/retry.ts';
-import { epochOf } from '../domain/stream-item.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Attempt } from '../storage/postgres/attempts.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
@@ -14,7 +13,6 @@ import type { ChosenKey, Credentials, NoKey } from './credentials.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
 import type { ProviderBuckets } from './provider-buckets.ts';
 import { callProvider } from './provider-call.ts';
-import { StreamWriter } from './stream-writer.ts';
 
 export interface CallsDeps extends AnswersDeps {
   readonly reservations: Reservations;
@@ -103,7 +101,7 @@ export class Calls {
       throw this.withoutKey(call, made, chosen);
     }
     const n = (last?.n ?? 0) + 1;
-    await this.refuseBrokenStream(call, n, last?.error);
+    await this.deps.streams.refuseBroken(call, n, last?.error);
     if (n > 1 || call.targetIndex > 0) await this.cover(call);
     const request = await this.request(call);
     if (signal.aborted) throw new CallFailed(abortReason(signal));
@@ -122,9 +120,8 @@ export class Calls {
       throw new CallFailed(new HoldfastError('gateway_cancelled', 'The request is settled already.'));
     }
 
-    const onError = (error: unknown) => this.deps.logger.warn({ err: error, run: call.requestId }, 'Stream log failed');
-    const epoch = epochOf(call, n);
-    const writer = call.stream ? new StreamWriter(this.deps.streams, call.requestId, epoch, onError) : undefined;
+    await this.deps.streams.started(call);
+    const writer = this.deps.streams.writer(call, n);
     const started = performance.now();
     const { target, deadlineAt } = call;
     const { credential } = chosen;
@@ -161,7 +158,7 @@ export class Calls {
       { run: call.requestId, provider, model, attempt: n, error: error.code },
       `Call ${n} of at most ${maxAttempts} to ${provider}/${model} failed: ${error.message}`,
     );
-    if (shown > 0) await this.interrupt(call, n, error.info);
+    if (shown > 0) await this.deps.streams.breakOff(call, n, error.info);
     const decision = decideRetry(error, { ...this.retryContext(call, [...made, { error }]), hasOtherKey });
     if (hasOtherKey && decision.retry) return;
     throw new CallFailed(error, decision.retry ? decision.delayMs : undefined);
@@ -198,21 +195,11 @@ export class Calls {
     };
   }
 
-  /** A caller who saw part of one answer is never shown another; the run goes on only if it can be fetched later. */
-  private async refuseBrokenStream(call: TargetCall, n: number, error: ErrorInfo | null | undefined): Promise<void> {
-    if (!call.stream || !error) return;
-    const shown = await this.deps.streams.length(call.requestId).catch(() => 0);
-    if (shown > 0) await this.interrupt(call, n, error);
-  }
-
-  private async interrupt(call: TargetCall, n: number, cause: ErrorInfo): Promise<void> {
-    const error = new HoldfastError('provider_stream_interrupted', `The stream broke off: ${cause.message}`);
-    const item = { type: 'interrupted', error: error.info } as const;
-    await this.deps.streams.append(call.requestId, epochOf(call, n), [item]).catch(() => false);
-    if (!call.resumable) throw new CallFailed(error);
-  }
-
   private async cover(call: TargetCall): Promise<void> {
+    if (call.maxCostNanos !== undefined) {
+      const { costNanos } = await this.deps.attempts.totals(call.requestId);
+      if (costNanos + call.target.maxCostNanos > call.maxCostNanos) throw new CallFailed(overCap());
+    }
     const covered = await this.deps.reservations.cover(call.requestId, call.target.maxCostNanos);
     if (covered.reserved) return;
     const { scope, period } = covered.exceeded;
@@ -256,6 +243,9 @@ export class Calls {
     );
   }
 }
+
+const overCap = () =>
+  new HoldfastError('policy_budget_exceeded', 'What is left of the run’s max_cost_usd does not cover a further call.');
 
 /** A full bucket may have room earlier than it said: other calls give back what they did not use. */
 const MAX_BUCKET_STEP_MS = 5_000;

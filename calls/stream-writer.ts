@@ -1,5 +1,19 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { StreamItem } from '../domain/stream-item.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
+
+export interface StreamWriterOptions {
+  readonly log: StreamLog;
+  readonly id: string;
+  readonly epoch: number;
+  readonly onError: (error: unknown) => void;
+  /** Keeps what the log cannot take now until it can, where the log is more than a cache. */
+  readonly lossless: boolean;
+}
+
+/** Milliseconds for which entries are gathered where each write is a row. */
+const GATHER_MS = 20;
+const RETRY_MS = 250;
 
 /**
  * Writes one attempt's entries in order. Entries that come in while a write is under way go out together with the next,
@@ -12,16 +26,10 @@ export class StreamWriter {
   shown = 0;
   /** A later attempt took over. */
   outranked = false;
-  private readonly log: StreamLog;
-  private readonly id: string;
-  private readonly epoch: number;
-  private readonly onError: (error: unknown) => void;
+  private readonly options: StreamWriterOptions;
 
-  constructor(log: StreamLog, id: string, epoch: number, onError: (error: unknown) => void) {
-    this.log = log;
-    this.id = id;
-    this.epoch = epoch;
-    this.onError = onError;
+  constructor(options: StreamWriterOptions) {
+    this.options = options;
   }
 
   push(item: StreamItem): void {
@@ -36,16 +44,19 @@ export class StreamWriter {
   }
 
   private async drain(): Promise<void> {
+    const { log, id, epoch, onError, lossless } = this.options;
     // One turn of the event loop gathers what the provider sent in one packet.
-    await Promise.resolve();
-    while (this.queue.length > 0) {
+    await (lossless ? sleep(GATHER_MS) : Promise.resolve());
+    while (this.queue.length > 0 && !this.outranked) {
       const items = this.queue;
       this.queue = [];
       try {
-        if (!(await this.log.append(this.id, this.epoch, items))) this.outranked = true;
+        if (!(await log.append(id, epoch, items))) this.outranked = true;
       } catch (error) {
-        // The log is a cache: the caller gets the answer from the journal instead.
-        this.onError(error);
+        onError(error);
+        if (!lossless) continue;
+        this.queue.unshift(...items);
+        await sleep(RETRY_MS);
       }
     }
     this.writing = null;

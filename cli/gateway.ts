@@ -5,9 +5,9 @@ import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
-import { LiveRouting } from '../api/live-routing.ts';
 import { TemporalReports } from '../api/runs/temporal-reports.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
+import { CallStreams } from '../calls/call-streams.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
@@ -15,6 +15,7 @@ import { limitsOfProviders, ProviderBuckets } from '../calls/provider-buckets.ts
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
+import { LiveRouting } from '../planning/live-routing.ts';
 import { createProviders } from '../providers/registry.ts';
 import type { Buckets } from '../storage/counters/buckets.ts';
 import type { Counters } from '../storage/counters/counters.ts';
@@ -29,6 +30,7 @@ import { Budgets } from '../storage/postgres/budgets.ts';
 import { CostReports } from '../storage/postgres/cost-reports.ts';
 import { Costs } from '../storage/postgres/costs.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
+import { Idempotency } from '../storage/postgres/idempotency.ts';
 import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Overlays } from '../storage/postgres/overlays.ts';
@@ -38,15 +40,18 @@ import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { RateLimits } from '../storage/postgres/rate-limits.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
+import { RunEvents } from '../storage/postgres/run-events.ts';
+import { Runs } from '../storage/postgres/runs.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import { JournalledStreamLog } from '../storage/streams/journalled.ts';
 import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
 import { presenceOf } from '../workers/presence.ts';
 import { ensureSchedules } from '../workers/schedules.ts';
-import { createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
+import { createBackgroundWorker, createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
 import { loadTls } from './tls.ts';
 import { readVersion } from './version.ts';
@@ -112,6 +117,10 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const reservations = new Reservations(db);
     const costs = new Costs(db);
     const costReports = new CostReports(db);
+    const runEvents = new RunEvents(db, cipher);
+    const runs = new Runs(db, runEvents);
+    const idempotency = new Idempotency(db);
+    const journal = new JournalledStreamLog(runEvents, streams);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
@@ -119,7 +128,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       buckets: new ProviderBuckets({ buckets, limitsOf: limitsOfProviders(config.providers), logger }),
       bodies,
       providers,
-      streams,
+      streams: new CallStreams({ streams, journal, runs, logger }),
       processId,
       logger,
     });
@@ -131,13 +140,13 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       closers.push(() => routing.stop());
     }
 
-    let worker: { readonly instance: Worker; readonly running: Promise<void> } | undefined;
+    let workers: { readonly instances: readonly Worker[]; readonly running: Promise<unknown> } | undefined;
     if (roles.worker) {
       const lease = new Lease(new Processes(db), processId, logger);
       await lease.start();
       closers.push(() => lease.stop());
       const client = new Client(temporal);
-      const instance = await createInteractiveWorker({
+      const worker = {
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
@@ -147,7 +156,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           counters,
           streams,
           calls,
+          runs,
+          journal,
           budgetWebhook: config.gateway.budgets.webhook,
+          idempotency,
+          retentionDays: config.gateway.retention.days,
           presenceOf: (runId) => presenceOf(client, runId),
           costs,
           costReports,
@@ -155,8 +168,12 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         }),
         workflowBundle: workflowBundle(),
         shutdownGraceMs: graceMs,
-      });
-      worker = { instance, running: instance.run() };
+      };
+      const instances = [
+        await createInteractiveWorker(worker),
+        await createBackgroundWorker(worker, config.gateway.background.max_calls),
+      ];
+      workers = { instances, running: runTogether(instances) };
       await ensureSchedules({
         client,
         taskQueue: options.taskQueue,
@@ -178,7 +195,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           providers,
           db,
           requests: new Requests(db),
+          idempotency,
           bodies,
+          cipher,
           ledger: new Ledger(db),
           costs,
           costReports,
@@ -193,6 +212,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           rateLimits: new RateLimits(db),
           counters,
           streams,
+          journal,
+          storedRuns: runs,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),
@@ -206,12 +227,12 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
     return {
       app,
-      broken: worker ? worker.running.then(() => new Promise<never>(() => {})) : new Promise(() => {}),
+      broken: workers ? workers.running.then(() => new Promise<never>(() => {})) : new Promise(() => {}),
       async stop() {
         ready = false;
         await drain?.();
-        worker?.instance.shutdown();
-        await worker?.running.catch((error: unknown) =>
+        for (const instance of workers?.instances ?? []) stopWorker(instance);
+        await workers?.running.catch((error: unknown) =>
           logger.error({ err: error }, 'The worker did not stop cleanly'),
         );
         await close();
@@ -221,6 +242,23 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     await close();
     throw error;
   }
+}
+
+/** Ends when all ended; when one breaks, the others are stopped and the failure is thrown. */
+async function runTogether(workers: readonly Worker[]): Promise<void> {
+  const running = workers.map((worker) =>
+    worker.run().catch((error: unknown) => {
+      for (const other of workers) stopWorker(other);
+      throw error;
+    }),
+  );
+  const results = await Promise.allSettled(running);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+function stopWorker(worker: Worker): void {
+  if (worker.getState() === 'RUNNING') worker.shutdown();
 }
 
 async function requireSchema(db: Sql): Promise<void> {

@@ -159,6 +159,17 @@ const gatewayObject = z.strictObject({
       tls: tlsSchema.optional(),
     })
     .prefault({}),
+  /** Work that nobody waits for: background responses, jobs, batches. */
+  background: z
+    .strictObject({
+      /** Provider calls each worker process makes for it at the same time; what is more waits its turn. */
+      max_calls: z.int().positive().default(100),
+      /** Hours within which a run ends, where it has no deadline of its own. */
+      deadline_hours: z.number().positive().max(720).default(24),
+    })
+    .prefault({}),
+  /** Days that bodies, answers, stored responses and events are kept. The ledger stays. */
+  retention: z.strictObject({ days: z.int().positive().default(30) }).prefault({}),
   auth: authSchema.prefault({}),
   logging: logging.prefault({}),
 });

@@ -53,25 +53,45 @@ export interface CallBound {
   readonly maxCostNanos: NanoDollars;
 }
 
+/** What must not be overspent. */
+export interface SpendingRules {
+  /** Whether a hard budget applies. */
+  readonly hardBudget: boolean;
+  /** The most the call may cost, where that is limited by itself. */
+  readonly maxCostNanos?: NanoDollars | undefined;
+}
+
 /**
- * The most one call can cost. With a hard budget the output limit it rests on is also set upstream, as large as still
- * fits the context window, so that the bound holds whatever the provider's default is.
+ * The most one call can cost. Where spending is limited, the output limit it rests on is also set upstream, as large as
+ * still fits the context window and the call's own limit, so that the bound holds whatever the provider's default is.
  */
 export function boundCall(
   request: ModelRequest,
   input: InputBound,
   model: CatalogueModel | undefined,
-  hardBudget: boolean,
+  { hardBudget, maxCostNanos }: SpendingRules,
 ): CallBound {
   const asked = outputLimit(request);
   const most = model?.maxOutputTokens ?? DEFAULT_MAX_OUTPUT_TOKENS;
   const room = model ? Math.max(1, Math.min(most, model.contextWindow - input.typicalTokens)) : most;
-  const inject = asked === undefined && hardBudget;
-  const limit = asked ?? (inject ? room : most);
-  return {
-    ...(inject && { injectedOutputLimit: limit }),
-    maxCostNanos: model
+  const costAt = (limit: number): NanoDollars =>
+    model
       ? maxCostOf(Math.min(input.maxTokens, model.contextWindow), limit * (request.n ?? 1), model.price, input.images)
-      : 0,
-  };
+      : 0;
+  const inject = asked === undefined && (hardBudget || maxCostNanos !== undefined);
+  const limit = asked ?? (inject ? largest(room, (tokens) => costAt(tokens) <= (maxCostNanos ?? Infinity)) : most);
+  return { ...(inject && { injectedOutputLimit: limit }), maxCostNanos: costAt(limit) };
+}
+
+/** The largest number up to `most` that fits, by bisection; `most` itself if not even 1 does. */
+function largest(most: number, fits: (tokens: number) => boolean): number {
+  if (fits(most) || !fits(1)) return most;
+  let low = 1;
+  let high = most;
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (fits(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
 }

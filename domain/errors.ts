@@ -113,6 +113,9 @@ export class HoldfastError extends Error implements ErrorInfo {
 
 export const isErrorCode = (value: unknown): value is ErrorCode => typeof value === 'string' && value in ERRORS;
 
+/** Whether asking again under the same `Idempotency-Key` gives the same error: it was the request's fault, or its end was wanted. */
+export const replays = (code: ErrorCode): boolean => ERRORS[code].status < 500 && ERRORS[code].status !== 429;
+
 export type ErrorFault = 'caller' | 'policy' | 'provider' | 'gateway';
 
 /** Who has to act on the error. */

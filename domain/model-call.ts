@@ -38,6 +38,10 @@ export interface ModelCall {
   readonly admission: AdmissionRequest;
   /** Among whom a provider's own limits are shared fairly; absent from runs of earlier versions. */
   readonly tenant?: string;
+  /** The most all calls of it may cost together. */
+  readonly maxCostNanos?: NanoDollars;
+  /** What its calls show is kept in Postgres, for readers of any time. */
+  readonly background?: boolean;
 }
 
 /** What is reserved before the call. */
@@ -69,6 +73,8 @@ export interface TargetCall {
   readonly tenant?: string;
   /** What the call takes of a provider's token limit. */
   readonly estimatedTokens?: number;
+  readonly maxCostNanos?: NanoDollars;
+  readonly background?: boolean;
 }
 
 /** What a workflow knows of an answer; the answer itself is in `bodies`. */

@@ -2,6 +2,7 @@ import type { TargetKey } from './attempt.ts';
 import type { ChoiceDelta, ModelResult } from './chat.ts';
 import type { ErrorInfo } from './errors.ts';
 import { type NanoDollars, toDollars } from './money.ts';
+import { isFinal, type RunState } from './run-state.ts';
 
 /** What the caller is told about how the answer came about (seed 000). */
 export interface ResponseMetadata {
@@ -47,9 +48,25 @@ export type StreamItem =
   /** The attempt that showed the deltas so far died; what follows, if anything, starts over. */
   | { readonly type: 'interrupted'; readonly error: ErrorInfo }
   | { readonly type: 'completed'; readonly result: ModelResult; readonly metadata: ResponseMetadata }
-  | { readonly type: 'failed'; readonly error: ErrorInfo };
+  | { readonly type: 'failed'; readonly error: ErrorInfo }
+  /** A run in the background came into a state; the answer of a completed one is in the journal. */
+  | { readonly type: 'state'; readonly state: RunState; readonly error?: ErrorInfo }
+  /** There is more in Postgres. */
+  | { readonly type: 'news'; readonly last: boolean };
 
-export const endsStream = (item: StreamItem): boolean => item.type === 'completed' || item.type === 'failed';
+export function endsStream(item: StreamItem): boolean {
+  switch (item.type) {
+    case 'completed':
+    case 'failed':
+      return true;
+    case 'state':
+      return isFinal(item.state);
+    case 'news':
+      return item.last;
+    default:
+      return false;
+  }
+}
 
 /** The writer's rank: a later attempt outranks an earlier one, whose late entries are then refused. */
 export const epochOf = ({ targetIndex }: TargetKey, n: number): number => targetIndex * 1_000 + n;

@@ -11,12 +11,13 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   providers: ['config', 'domain'],
   storage: ['config', 'domain'],
   calls: ['providers', 'storage', 'config', 'domain'],
-  activities: ['calls', 'providers', 'storage', 'config', 'domain'],
+  planning: ['providers', 'storage', 'config', 'domain'],
+  activities: ['planning', 'calls', 'providers', 'storage', 'config', 'domain'],
   workflows: ['domain'],
   workers: ['activities', 'workflows', 'calls', 'config', 'domain'],
   embedded: ['config', 'domain'],
-  api: ['activities', 'workflows', 'calls', 'providers', 'storage', 'config', 'domain'],
-  cli: ['api', 'workers', 'embedded', 'activities', 'calls', 'providers', 'storage', 'config', 'domain'],
+  api: ['activities', 'workflows', 'planning', 'calls', 'providers', 'storage', 'config', 'domain'],
+  cli: ['api', 'workers', 'embedded', 'activities', 'planning', 'calls', 'providers', 'storage', 'config', 'domain'],
 };
 
 /** Packages that a workflow bundle may hold. */

@@ -2,10 +2,11 @@ import { existsSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type NativeConnection, Worker, type WorkflowBundleOption } from '@temporalio/worker';
+import { type NativeConnection, Worker, type WorkerOptions, type WorkflowBundleOption } from '@temporalio/worker';
 import type { Activities } from '../activities/index.ts';
+import { backgroundQueue } from '../domain/task-queues.ts';
 
-export interface WorkerOptions {
+export interface GatewayWorkerOptions {
   readonly connection: NativeConnection;
   readonly namespace: string;
   readonly taskQueue: string;
@@ -26,22 +27,34 @@ const MAX_CONCURRENT_WORKFLOW_TASKS = 200;
 const FORCE_AFTER_GRACE_MS = 10_000;
 
 /** The worker of the interactive queue, where sync requests run. */
-export const createInteractiveWorker = (options: WorkerOptions): Promise<Worker> =>
+export const createInteractiveWorker = (options: GatewayWorkerOptions): Promise<Worker> =>
+  Worker.create({ ...common(options), maxConcurrentActivityTaskExecutions: MAX_CONCURRENT_CALLS });
+
+/**
+ * The worker of the background queue.
+ * @param maxCalls Provider calls it makes at the same time; what is more waits in the queue.
+ */
+export const createBackgroundWorker = (options: GatewayWorkerOptions, maxCalls: number): Promise<Worker> =>
   Worker.create({
-    connection: options.connection,
-    namespace: options.namespace,
-    taskQueue: options.taskQueue,
-    identity: `${process.pid}@${hostname()}`,
-    workflowBundle: options.workflowBundle,
-    activities: options.activities,
-    reuseV8Context: true,
-    stickyQueueScheduleToStartTimeout: '1 second',
-    maxConcurrentWorkflowTaskExecutions: MAX_CONCURRENT_WORKFLOW_TASKS,
-    maxConcurrentActivityTaskExecutions: MAX_CONCURRENT_CALLS,
-    maxConcurrentLocalActivityExecutions: MAX_CONCURRENT_CALLS,
-    shutdownGraceTime: options.shutdownGraceMs,
-    shutdownForceTime: options.shutdownGraceMs + FORCE_AFTER_GRACE_MS,
+    ...common(options),
+    taskQueue: backgroundQueue(options.taskQueue),
+    maxConcurrentActivityTaskExecutions: maxCalls,
   });
+
+const common = (options: GatewayWorkerOptions): WorkerOptions => ({
+  connection: options.connection,
+  namespace: options.namespace,
+  taskQueue: options.taskQueue,
+  identity: `${process.pid}@${hostname()}`,
+  workflowBundle: options.workflowBundle,
+  activities: options.activities,
+  reuseV8Context: true,
+  stickyQueueScheduleToStartTimeout: '1 second',
+  maxConcurrentWorkflowTaskExecutions: MAX_CONCURRENT_WORKFLOW_TASKS,
+  maxConcurrentLocalActivityExecutions: MAX_CONCURRENT_CALLS,
+  shutdownGraceTime: options.shutdownGraceMs,
+  shutdownForceTime: options.shutdownGraceMs + FORCE_AFTER_GRACE_MS,
+});
 
 /** Workflow code as the build bundled it: beside the compiled code, or in `dist` when this runs from source. */
 export function workflowBundle(): WorkflowBundleOption {

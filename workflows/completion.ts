@@ -10,13 +10,17 @@ export interface CompletionInput {
 }
 
 /** One chat completion, from its acceptance to its last booked nano-dollar. */
-export async function completion({ call, searchable }: CompletionInput): Promise<ModelCallResult> {
-  const result = await modelCall(call);
-  if (searchable && result.provider !== call.targets[0]?.provider) {
-    upsertSearchAttributes([
-      { key: SEARCH_ATTRIBUTES.provider, value: result.provider },
-      { key: SEARCH_ATTRIBUTES.model, value: result.model },
-    ]);
-  }
+export async function completion(input: CompletionInput): Promise<ModelCallResult> {
+  const result = await modelCall(input.call);
+  noteFallback(input, result);
   return result;
+}
+
+/** Operators find a run by who answered it. */
+export function noteFallback({ call, searchable }: CompletionInput, { provider, model }: ModelCallResult): void {
+  if (!searchable || provider === call.targets[0]?.provider) return;
+  upsertSearchAttributes([
+    { key: SEARCH_ATTRIBUTES.provider, value: provider },
+    { key: SEARCH_ATTRIBUTES.model, value: model },
+  ]);
 }

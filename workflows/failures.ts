@@ -1,8 +1,9 @@
 import { ActivityFailure, ApplicationFailure, isCancellation, TimeoutFailure } from '@temporalio/workflow';
-import { type ErrorInfo, isErrorCode } from '../domain/errors.ts';
+import { type ErrorInfo, HoldfastError, isErrorCode } from '../domain/errors.ts';
 
-/** The catalogue's view of what an activity threw. */
+/** The catalogue's view of what an activity threw, or the workflow itself. */
 export function errorInfoOf(error: unknown): ErrorInfo {
+  if (error instanceof HoldfastError) return error.info;
   const cause = error instanceof ActivityFailure ? error.cause : error;
   if (cause instanceof ApplicationFailure) {
     const [info] = (cause.details ?? []) as ErrorInfo[];

@@ -2,4 +2,5 @@
 export { budgetAlert } from './budget-alert.ts';
 export { completion } from './completion.ts';
 export { costReport } from './cost-report.ts';
+export { job } from './job.ts';
 export { sweep } from './sweep.ts';

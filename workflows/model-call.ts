@@ -9,8 +9,9 @@ import {
   sleep,
 } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
-import { ERRORS, type ErrorInfo } from '../domain/errors.ts';
+import { ERRORS, type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
+import type { NanoDollars } from '../domain/money.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
 import { errorInfoOf, toWorkflowFailure } from './failures.ts';
 
@@ -28,12 +29,22 @@ const HEARTBEAT_TIMEOUT_MS = 5_000;
 /** What an activity may take beyond its own limits, which it enforces itself. */
 const GRACE_MS = 5_000;
 
+/** What can be done to a call in the background while it goes on. */
+export interface CallControls {
+  /** The most all calls of the run may cost. */
+  readonly maxCostNanos: NanoDollars | undefined;
+  /** Before each step; resolves once the run may go on. */
+  gate(): Promise<void>;
+  /** Resolves once a budget that was exceeded may have been raised. */
+  budgetExceeded(error: ErrorInfo): Promise<void>;
+}
+
 /**
  * The one step that every model call of every workflow goes through: reserve, try each target, settle, answer.
  * Ends as failed under the code of the last error, or as cancelled; either way what was used is settled.
  */
-export async function modelCall(call: ModelCall): Promise<ModelCallResult> {
-  const ended = await reserveAndCall(call);
+export async function modelCall(call: ModelCall, controls?: CallControls): Promise<ModelCallResult> {
+  const ended = await reserveAndCall(call, controls);
   // Histories of before there were alerts have no value here.
   await announceBudgetAlerts((await settle(call, ended)) ?? []);
   if ('result' in ended) return ended.result;
@@ -43,13 +54,32 @@ export async function modelCall(call: ModelCall): Promise<ModelCallResult> {
 
 type Ended = { readonly result: ModelCallResult } | { readonly error: ErrorInfo };
 
-async function reserveAndCall(call: ModelCall): Promise<Ended> {
+async function reserveAndCall(call: ModelCall, controls: CallControls | undefined): Promise<Ended> {
   try {
-    await reserve(call);
-    return { result: await tryTargets(call) };
+    for (;;) {
+      const ended = await tryOnce(call, controls);
+      if ('result' in ended || !controls || ended.error.code !== 'policy_budget_exceeded') return ended;
+      await controls.budgetExceeded(ended.error);
+    }
   } catch (error) {
     return { error: errorInfoOf(error) };
   }
+}
+
+async function tryOnce(call: ModelCall, controls: CallControls | undefined): Promise<Ended> {
+  try {
+    await controls?.gate();
+    refuseOverCap(call, controls);
+    await reserve(call);
+    return { result: await tryTargets(call, controls) };
+  } catch (error) {
+    return { error: errorInfoOf(error) };
+  }
+}
+
+function refuseOverCap({ admission }: ModelCall, controls: CallControls | undefined): void {
+  if (admission.maxCostNanos <= (controls?.maxCostNanos ?? Number.POSITIVE_INFINITY)) return;
+  throw new HoldfastError('policy_budget_exceeded', 'One call could cost more than the run’s max_cost_usd allows.');
 }
 
 /** Waiting for a limit happens here, by timers: a local activity would hold the workflow task. */
@@ -62,12 +92,13 @@ async function reserve({ requestId, admission, deadlineAt }: ModelCall): Promise
   }
 }
 
-async function tryTargets(call: ModelCall): Promise<ModelCallResult> {
+async function tryTargets(call: ModelCall, controls: CallControls | undefined): Promise<ModelCallResult> {
   for (let index = 0; ; index += 1) {
     const target = call.targets[index] as CallTarget;
     const next = call.targets[index + 1];
     try {
-      const result = await callTarget(call, index);
+      if (index > 0) await controls?.gate();
+      const result = await callTarget(call, index, controls?.maxCostNanos);
       if (index > 0) logFallbackSuccess(call, index);
       return result;
     } catch (error) {
@@ -78,7 +109,11 @@ async function tryTargets(call: ModelCall): Promise<ModelCallResult> {
   }
 }
 
-function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResult> {
+function callTarget(
+  call: ModelCall,
+  targetIndex: number,
+  maxCostNanos: NanoDollars | undefined,
+): Promise<ModelCallResult> {
   const target = call.targets[targetIndex] as CallTarget;
   const first = call.targets[0] as CallTarget;
   const untilDeadline = Math.max(1, call.deadlineAt - Date.now()) + GRACE_MS;
@@ -91,6 +126,8 @@ function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResu
     // How often a target is called is decided by its journal, not by this policy: a lost worker is not a failed call.
     retry: { initialInterval: Math.max(100, call.retryDelayMs), backoffCoefficient: 2, maximumInterval: '30 seconds' },
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    // Eager tasks pass the queue by, and with it priorities and fairness between tenants.
+    allowEagerDispatch: !call.background,
   });
   return callProvider({
     requestId: call.requestId,
@@ -106,6 +143,8 @@ function callTarget(call: ModelCall, targetIndex: number): Promise<ModelCallResu
     deadlineAt: call.deadlineAt,
     ...(call.tenant !== undefined && { tenant: call.tenant }),
     estimatedTokens: call.admission.estimatedTokens,
+    ...(maxCostNanos !== undefined && { maxCostNanos }),
+    ...(call.background && { background: true }),
   });
 }
 

@@ -1,25 +1,13 @@
+import type { Caller } from '../../domain/caller.ts';
 import { PERMISSIONS, type Permission, permissionsOf, type Role, toRoles } from '../../domain/roles.ts';
 import { type Scope, scopesOf } from '../../domain/scope.ts';
 import type { Visible } from '../../storage/postgres/requests.ts';
 import type { VirtualKey } from '../../storage/postgres/virtual-keys.ts';
 
-/** `user`: a person by a token of an identity provider. `client`: a service by its certificate. */
-export type CallerKind = 'master' | 'key' | 'user' | 'client';
-
 /** Who makes a request, however that was proven. */
-export interface AuthenticatedCaller {
-  readonly kind: CallerKind;
-  /** `master`, the id of a key, `user:…` or `client:…`: one name for one caller, as the audit log has it. */
-  readonly actor: string;
-  /** Whose its requests are: its team's, else its own. Only the master key's are `master`. */
-  readonly owner: string;
-  readonly keyId: string | null;
-  readonly team: string | null;
-  readonly project: string | null;
-  readonly user: string | null;
+export interface AuthenticatedCaller extends Caller {
   readonly roles: readonly Role[];
   readonly permissions: ReadonlySet<Permission>;
-  /** undefined for callers without a virtual key. */
   readonly key: VirtualKey | undefined;
 }
 

@@ -1,7 +1,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
 import { ERRORS, type ErrorInfo, faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
-import { paramOf, problemOf } from './validation-problem.ts';
+import { problemOf } from './validation-problem.ts';
 
 /** OpenAI's error envelope. */
 export interface ErrorEnvelope {
@@ -50,10 +50,9 @@ const pathOf = (request: FastifyRequest): string => request.url.split('?')[0] ??
 
 function fromFastify(error: FastifyError, request: FastifyRequest): HoldfastError {
   if (error.validation) {
-    const [problem] = error.validation;
-    const param = problem && paramOf(problem);
-    const message = problem ? problemOf(problem) : error.message;
-    return new HoldfastError('caller_invalid_request', message, { param });
+    const [first] = error.validation;
+    const { param, message } = first ? problemOf(first) : { param: '', message: error.message };
+    return new HoldfastError('caller_invalid_request', message, { param: param || undefined });
   }
   switch (error.code) {
     case 'FST_ERR_CTP_BODY_TOO_LARGE': {

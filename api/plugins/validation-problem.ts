@@ -1,7 +1,7 @@
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
 
 /** A zod issue as the validator hands it on. */
-interface Issue {
+export interface Issue {
   readonly path: readonly PropertyKey[];
   readonly message: string;
   readonly keys?: readonly string[];
@@ -9,21 +9,24 @@ interface Issue {
   readonly errors?: readonly (readonly Issue[])[];
 }
 
-/** The field at fault in OpenAI's notation, e.g. `messages[0].content`. */
-export const paramOf = (problem: FastifySchemaValidationError): string | undefined => toParam(issueOf(problem).path);
-
-/** What is wrong with it, in a sentence. */
-export function problemOf(problem: FastifySchemaValidationError): string {
-  const { path, message } = issueOf(problem);
-  const param = toParam(path);
-  if (!param) return `The request is not valid: ${message}.`;
-  if (message.endsWith('received undefined')) return `Missing required parameter: '${param}'.`;
-  return `Invalid value for '${param}': ${message}.`;
+export interface Problem {
+  /** The field at fault in OpenAI's notation, e.g. `messages[0].content`; '' for the request as a whole. */
+  readonly param: string;
+  /** What is wrong with it, in a sentence. */
+  readonly message: string;
 }
 
-function issueOf({ instancePath, message = '', params }: FastifySchemaValidationError): Issue {
-  const path = instancePath.split('/').filter(Boolean);
-  return deepest({ path, message, ...(params as Partial<Issue>) });
+/** What a validator found, as a caller is told. */
+export const problemOf = ({ instancePath, message = '', params }: FastifySchemaValidationError): Problem =>
+  toProblem({ path: instancePath.split('/').filter(Boolean), message, ...(params as Partial<Issue>) });
+
+/** What zod found, as a caller is told. */
+export function toProblem(issue: Issue): Problem {
+  const { path, message } = deepest(issue);
+  const param = toParam(path);
+  if (!param) return { param, message: `The request is not valid: ${message}.` };
+  if (message.endsWith('received undefined')) return { param, message: `Missing required parameter: '${param}'.` };
+  return { param, message: `Invalid value for '${param}': ${message}.` };
 }
 
 /** Of a union, the branch that matched furthest is the one the caller meant. */

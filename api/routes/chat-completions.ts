@@ -45,7 +45,7 @@ export const chatCompletions: Routes = async (app, deps) => {
   );
 
   const retrieve = {
-    summary: 'Fetch a completion by its id or by the x-request-id it was sent with',
+    summary: 'Fetch a completion by its id, or by the x-request-id or Idempotency-Key it was sent with',
     description: 'Also after the connection broke or the gateway restarted. 202 while it runs.',
     tags: ['models'],
     params: z.object({ id: z.string() }),
@@ -55,7 +55,8 @@ export const chatCompletions: Routes = async (app, deps) => {
     '/v1/chat/completions/:id',
     { config: { needs: 'models:call' }, schema: retrieve },
     async ({ params, caller }, reply) => {
-      const stored = await deps.requests.find(params.id, caller.owner, visibleTo(caller));
+      const keyed = await deps.idempotency.find(caller.owner, SURFACE, params.id);
+      const stored = await deps.requests.find(keyed ?? params.id, caller.owner, visibleTo(caller));
       if (!stored) throw new HoldfastError('caller_not_found', `There is no completion '${params.id}'.`);
       reply.header('x-holdfast-run-id', stored.runId);
       if (stored.answer) {

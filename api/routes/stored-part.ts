@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
+import type { LiveRouting } from '../../planning/live-routing.ts';
 import type { OverlayPart } from '../../storage/postgres/overlays.ts';
 import type { ApiDeps } from '../context.ts';
-import type { LiveRouting } from '../live-routing.ts';
 
 /** A part of gateway.yaml that operators can store another one over. */
 export interface StoredPart<Body extends z.ZodObject, InForce extends z.ZodObject> {

@@ -1,17 +1,20 @@
-import { type ModelRequest, textOf } from '../../domain/chat.ts';
-import { HoldfastError } from '../../domain/errors.ts';
-import type { IdPrefix } from '../../domain/ids.ts';
-import { newId } from '../../domain/ids.ts';
+import type { ModelRequest } from '../../domain/chat.ts';
+import { HoldfastError, replays } from '../../domain/errors.ts';
+import { type IdPrefix, newId } from '../../domain/ids.ts';
 import type { AdmissionTerms, RateLimit } from '../../domain/rate-limit.ts';
+import type { StreamItem } from '../../domain/stream-item.ts';
+import { type PreparedCall, prepareCall } from '../../planning/prepare.ts';
+import type { Sql } from '../../storage/postgres/database.ts';
+import type { IdempotencyKey } from '../../storage/postgres/idempotency.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import type { AuthenticatedCaller } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
-import { toAdmission } from './admission.ts';
-import { attributeText, planCall } from './plan.ts';
+import { loadAnswer } from './follow.ts';
+import { sharedKeyOf } from './sharing.ts';
 
 /** A validated request on its way in. */
 export interface IncomingRequest {
-  /** `chat.completions` or `generate`. */
+  /** `chat.completions`, `generate` or `responses`. */
   readonly surface: string;
   readonly idPrefix: IdPrefix;
   readonly model: string | undefined;
@@ -21,9 +24,14 @@ export interface IncomingRequest {
   readonly caller: AuthenticatedCaller;
   /** `x-request-id`, if the caller sent one. */
   readonly requestId: string | undefined;
+  readonly idempotencyKey: IdempotencyKey | undefined;
+  /** Whether identical requests under way may share one call. */
+  readonly share: boolean;
   /** Attribution by the caller; a key's own attributes win. */
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly terms: AdmissionTerms;
+  /** What is stored together with the request. */
+  readonly store?: (db: Sql, id: string) => Promise<void>;
 }
 
 /** A request the gateway has taken responsibility for: committed in Postgres and acknowledged by Temporal. */
@@ -36,84 +44,112 @@ export interface AcceptedRun {
   readonly deadlineAt: number;
   /** The limits it has to fit into. */
   readonly limits: readonly RateLimit[];
+  /** `shared`: identical requests under way get one answer. `replayed`: the answer is that of an earlier request. */
+  readonly origin: 'own' | 'shared' | 'replayed';
+  /** How it ended, if it had when it was asked for. */
+  readonly outcome?: Extract<StreamItem, { type: 'completed' | 'failed' }>;
 }
 
-/** Plans, stores and starts a request. Throws when it cannot be accepted; nothing runs then. */
+/** Plans, stores and starts a request, or finds the one that answers it. Throws when it cannot be accepted. */
 export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promise<AcceptedRun> {
-  const { caller, request, stream } = incoming;
-  const { settings } = deps.routing;
-  const plan = await planCall(deps, incoming);
-  const { model, who, policy, targets } = plan;
   const id = newId(incoming.idPrefix);
-  const requestId = incoming.requestId ?? id;
-  const modelRequested = model ?? targets[0]?.model ?? '';
-  const body = deps.bodies.seal(request);
   const now = Date.now();
   const deadlineAt = now + deps.config.gateway.server.request_deadline * 1000;
-
-  await deps.requests.insert({
+  const prepared = await prepareCall(deps, {
+    ...incoming,
     id,
     runId: id,
-    requestId,
-    owner: caller.owner,
-    attribution: who,
-    feature: attributeText(incoming.metadata.feature),
-    markupPercent: policy.markupPercent,
-    surface: incoming.surface,
-    modelRequested,
-    prompt: preview(request, settings.logging.prompt_preview),
-    parameters: { ...parametersOf(request), stream, metadata: incoming.metadata },
-    body,
-  });
-  const admission = { ...toAdmission(settings.rate_limit, caller, plan), ...incoming.terms };
-  const call = {
-    requestId: id,
-    bodyRef: body.ref,
-    stream,
-    resumable: incoming.requestId !== undefined,
-    targets,
-    keyScope: { virtualKeyId: caller.keyId, team: caller.team },
-    retryDelayMs: settings.retry.retry_delay * 1000,
+    requestId: incoming.requestId ?? id,
+    resumable: incoming.requestId !== undefined || incoming.idempotencyKey !== undefined,
     deadlineAt,
-    admission,
-    tenant: caller.owner,
-  };
+  });
+  const about = { deadlineAt, limits: prepared.call.admission.limits, created: Math.floor(now / 1000) };
+  if (incoming.idempotencyKey) return acceptOnce(deps, incoming, incoming.idempotencyKey, prepared, about);
+  const sharedKey = incoming.share ? sharedKeyOf(deps.bodies, prepared) : undefined;
+  const answeredBy = await place(deps, incoming, prepared, sharedKey);
+  if (answeredBy !== id) return { ...about, id: answeredBy, requestId: answeredBy, origin: 'shared' };
+  await startCall(deps, incoming, prepared);
+  return { ...about, id, requestId: prepared.row.requestId, origin: 'own' };
+}
+
+type About = Pick<AcceptedRun, 'deadlineAt' | 'limits' | 'created'>;
+
+/** Stores the request; an identical one under way is joined instead. Returns the id of the one that is answered. */
+async function place(
+  deps: ApiDeps,
+  { store, caller }: IncomingRequest,
+  { row }: PreparedCall,
+  sharedKey: string | undefined,
+): Promise<string> {
+  if (store) {
+    await deps.db.transaction().execute(async (transaction) => {
+      await deps.requests.insert(row, transaction);
+      await store(transaction, row.id);
+    });
+    return row.id;
+  }
+  if (sharedKey === undefined) {
+    await deps.requests.insert(row);
+    return row.id;
+  }
+  for (;;) {
+    if (await deps.requests.insertShared(row, sharedKey)) return row.id;
+    const joined = await deps.requests.join(caller.owner, sharedKey);
+    if (joined !== undefined) return joined;
+  }
+}
+
+/** A request under an `Idempotency-Key`: the first is made, those after it get its answer. */
+async function acceptOnce(
+  deps: ApiDeps,
+  incoming: IncomingRequest,
+  key: IdempotencyKey,
+  prepared: PreparedCall,
+  about: About,
+): Promise<AcceptedRun> {
+  const { row, call } = prepared;
+  const { caller } = incoming;
+  for (let replaces: string | undefined; ; ) {
+    const id = await deps.idempotency.once(key, row.id, replaces, async (transaction) => {
+      if (replaces) await deps.requests.releaseRequestId(replaces, transaction);
+      await deps.requests.insert(row, transaction);
+      await incoming.store?.(transaction, row.id);
+    });
+    if (id === row.id) {
+      await startCall(deps, incoming, prepared);
+      return { ...about, id, requestId: row.requestId, origin: 'own' };
+    }
+    const earlier = await deps.requests.find(id, caller.owner, undefined);
+    if (!earlier || (earlier.error && !replays(earlier.error.code))) {
+      replaces = id;
+      continue;
+    }
+    const found = { ...about, id, requestId: earlier.requestId, origin: 'replayed' } as const;
+    const created = Math.floor(earlier.timestamp.getTime() / 1000);
+    if (earlier.error) return { ...found, created, outcome: { type: 'failed', error: earlier.error } };
+    if (earlier.answer) return { ...found, created, outcome: await loadAnswer(deps, earlier.answer) };
+    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
+    await deps.runs.start({ ...startOf(incoming, prepared), id, call: { ...call, requestId: id } });
+    return { ...found, created };
+  }
+}
+
+async function startCall(deps: ApiDeps, incoming: IncomingRequest, prepared: PreparedCall): Promise<void> {
   try {
-    await deps.runs.start({ id, call, team: who.team, keyName: caller.key?.name ?? caller.actor, modelRequested });
+    await deps.runs.start(startOf(incoming, prepared));
   } catch (error) {
     // A start that comes through after all finds the request settled and calls nobody.
     const info = error instanceof HoldfastError ? error.info : undefined;
-    await settle(deps.db, { requestId: id, state: 'failed', ...(info && { error: info }) }).catch(() => {});
+    const ending = { requestId: prepared.row.id, state: 'failed', ...(info && { error: info }) } as const;
+    await settle(deps.db, ending).catch(() => {});
     throw error;
   }
-  return { id, requestId, created: Math.floor(now / 1000), deadlineAt, limits: admission.limits };
 }
 
-function preview(request: ModelRequest, length: number): string {
-  if (length === 0) return '';
-  const last = request.messages.findLast((message) => message.role === 'user');
-  return last ? textOf(last.content).slice(0, length) : '';
-}
-
-/** Fields that say how the model was asked, none that say what. */
-const PARAMETERS = [
-  'max_tokens',
-  'max_completion_tokens',
-  'temperature',
-  'top_p',
-  'n',
-  'seed',
-  'logprobs',
-  'top_logprobs',
-  'presence_penalty',
-  'frequency_penalty',
-  'tool_choice',
-  'parallel_tool_calls',
-  'reasoning_effort',
-] as const satisfies readonly (keyof ModelRequest)[];
-
-const parametersOf = (request: ModelRequest): Record<string, unknown> => ({
-  ...Object.fromEntries(PARAMETERS.filter((name) => request[name] !== undefined).map((name) => [name, request[name]])),
-  ...(request.response_format && { response_format: request.response_format.type }),
-  ...(request.tools && { tools: request.tools.length }),
+const startOf = ({ caller }: Pick<IncomingRequest, 'caller'>, { row, call }: PreparedCall) => ({
+  id: row.id,
+  call,
+  team: row.attribution.team,
+  keyName: caller.key?.name ?? caller.actor,
+  modelRequested: row.modelRequested,
 });

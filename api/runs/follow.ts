@@ -34,7 +34,8 @@ export function follow(
   deps: ApiDeps,
   run: AcceptedRun,
   { signal, idleMs = Number.POSITIVE_INFINITY }: FollowOptions,
-): AsyncIterableIterator<StreamEntry | typeof IDLE> {
+): AsyncIterable<StreamEntry | typeof IDLE> {
+  if (run.outcome) return only({ seq: 0, item: run.outcome });
   const stop = new AbortController();
   const askAt = Date.now() + ASK_TEMPORAL_AFTER_MS;
   let lastSign = Date.now();
@@ -82,6 +83,10 @@ export function follow(
   };
   void pump();
   return events;
+}
+
+async function* only(entry: StreamEntry): AsyncGenerator<StreamEntry> {
+  yield entry;
 }
 
 /** The end of a run, by Temporal and the journal. */

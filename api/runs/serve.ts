@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ModelResult } from '../../domain/chat.ts';
 import { HoldfastError } from '../../domain/errors.ts';
@@ -8,47 +7,48 @@ import type { ResponseMetadata } from '../../domain/stream-item.ts';
 import type { ApiDeps } from '../context.ts';
 import { toEnvelope } from '../plugins/errors.ts';
 import { type AcceptedRun, acceptRun, type IncomingRequest } from './accept.ts';
+import { idempotencyKeyOf, requestIdOf } from './caller-ids.ts';
 import { follow, IDLE } from './follow.ts';
+import { KEEPALIVE, KEEPALIVE_MS, sendStreamOf } from './server-sent-events.ts';
+import { mayShare } from './sharing.ts';
 import { termsOf } from './terms.ts';
 
-const KEEPALIVE_MS = 15_000;
+/** What a route knows of a request; the rest is in its headers. */
+export type ModelCallRequest = Omit<IncomingRequest, 'caller' | 'requestId' | 'idempotencyKey' | 'share' | 'terms'>;
 
-/** Accepts a request and answers it; a caller who hangs up cancels it, unless it can be fetched by a known id. */
+/** Accepts a request and answers it; a caller who hangs up cancels it, unless it can be fetched or others wait for it. */
 export async function startRun(
   deps: ApiDeps,
-  incoming: Omit<IncomingRequest, 'caller' | 'requestId' | 'terms'>,
+  incoming: ModelCallRequest,
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<{ readonly run: AcceptedRun; readonly gone: AbortSignal }> {
   const requestId = requestIdOf(request);
+  const idempotencyKey = idempotencyKeyOf(deps.bodies, request, incoming.surface);
+  const known = requestId !== undefined || idempotencyKey !== undefined;
+  const share = !known && !incoming.store && mayShare(incoming.request, request.headers);
   const { server } = deps.config.gateway;
   const terms = termsOf(request.headers, deps.routing.settings.rate_limit, server.request_deadline);
-  const run = await acceptRun(deps, { ...incoming, caller: request.caller, requestId, terms });
+  const { caller } = request;
+  const run = await acceptRun(deps, { ...incoming, caller, requestId, idempotencyKey, share, terms });
   request.limits = run.limits;
   const gone = new AbortController();
   const onClose = () => {
     if (reply.raw.writableFinished) return;
     gone.abort();
-    if (requestId === undefined) void cancelRun(deps, run.id);
+    if (!known) void hangUp(deps, run.id, share);
   };
   if (reply.raw.destroyed) onClose();
   else reply.raw.once('close', onClose);
   reply.header('x-request-id', run.requestId).header('x-holdfast-run-id', run.id);
+  if (run.origin === 'replayed') reply.header('idempotent-replayed', 'true');
+  if (run.origin === 'shared') reply.header('x-holdfast-deduplicated', 'true');
   return { run, gone: gone.signal };
 }
 
-/** `x-request-id` makes a request findable after its connection broke. */
-function requestIdOf(request: FastifyRequest): string | undefined {
-  const header = request.headers['x-request-id'];
-  if (header === undefined) return undefined;
-  if (typeof header === 'string' && /^[\x21-\x7e]{1,128}$/.test(header)) return header;
-  throw new HoldfastError('caller_invalid_request', 'x-request-id must be 1 to 128 printable characters.', {
-    param: 'x-request-id',
-  });
-}
-
-async function cancelRun(deps: ApiDeps, id: string): Promise<void> {
+async function hangUp(deps: ApiDeps, id: string, shared: boolean): Promise<void> {
   try {
+    if (shared && !(await deps.requests.leave(id))) return;
     await deps.runs.cancel(id);
   } catch (error) {
     deps.logger.warn({ err: error, run: id }, 'A run whose caller hung up could not be cancelled');
@@ -88,12 +88,7 @@ export async function sendStream(
 ): Promise<FastifyReply> {
   const events = renderEvents(deps, run, includeUsage, gone);
   const first = await events.next();
-  const body = Readable.from(prepend(first, events), { objectMode: false });
-  return reply
-    .header('content-type', 'text/event-stream; charset=utf-8')
-    .header('cache-control', 'no-cache, no-transform')
-    .header('x-accel-buffering', 'no')
-    .send(body);
+  return sendStreamOf(reply, prepend(first, events));
 }
 
 async function* renderEvents(
@@ -107,7 +102,7 @@ async function* renderEvents(
   for await (const entry of follow(deps, run, { signal: gone, idleMs: KEEPALIVE_MS })) {
     if (entry === IDLE) {
       sent = true;
-      yield ': keepalive\n\n';
+      yield KEEPALIVE;
       continue;
     }
     const { seq, item } = entry;

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   Client,
   type ConnectionLike,
@@ -10,7 +11,10 @@ import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@tempor
 import { type ErrorInfo, HoldfastError, isErrorCode } from '../../domain/errors.ts';
 import type { ModelCall } from '../../domain/model-call.ts';
 import type { Priority } from '../../domain/rate-limit.ts';
-import type { completion } from '../../workflows/completion.ts';
+import { backgroundQueue } from '../../domain/task-queues.ts';
+import type { CompletionInput, completion } from '../../workflows/completion.ts';
+import type { job } from '../../workflows/job.ts';
+import { pauseRun, type Resumption, resumeRun } from '../../workflows/messages.ts';
 import { SEARCH_ATTRIBUTES } from '../../workflows/search-attributes.ts';
 
 export interface TemporalRunsOptions {
@@ -27,6 +31,13 @@ export interface NewRun {
   readonly team: string | null;
   readonly keyName: string;
   readonly modelRequested: string;
+}
+
+export interface NewJob extends NewRun {
+  /** 1 (first) to 5. */
+  readonly priority: number;
+  /** Among whom the queue is shared fairly. */
+  readonly tenant: string;
 }
 
 /** Milliseconds one start request may take. */
@@ -54,11 +65,44 @@ export class TemporalRuns {
    * Starts the run and resolves once Temporal acknowledged it: from then on it survives every crash. A start that got no
    * answer is repeated under the same id, so that it happens once. Throws `gateway_unavailable`.
    */
-  async start(run: NewRun): Promise<void> {
+  start(run: NewRun): Promise<void> {
+    return this.surely(() => this.startOnce(run));
+  }
+
+  /** The same for a run in the background. */
+  startJob(run: NewJob): Promise<void> {
+    return this.surely(() => this.startJobOnce(run));
+  }
+
+  /** Nothing further of the run begins until it is resumed. Throws `caller_conflict` when it is over. */
+  pause(id: string): Promise<void> {
+    return this.tell((deadline) =>
+      this.client.withDeadline(deadline, () => this.client.workflow.getHandle(id).executeUpdate(pauseRun)),
+    );
+  }
+
+  /** Goes on with a paused run or one that a budget stopped. Throws `caller_conflict` when it is over. */
+  resume(id: string, resumption: Resumption): Promise<void> {
+    const args: [Resumption] = [resumption];
+    return this.tell((deadline) =>
+      this.client.withDeadline(deadline, () => this.client.workflow.getHandle(id).executeUpdate(resumeRun, { args })),
+    );
+  }
+
+  private async tell(update: (deadline: number) => Promise<void>): Promise<void> {
+    try {
+      await update(Date.now() + START_TIMEOUT_MS);
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) throw new HoldfastError('caller_conflict', 'The run is over.');
+      throw temporalUnavailable(error);
+    }
+  }
+
+  private async surely(startOnce: () => Promise<unknown>): Promise<void> {
     const giveUpAt = Date.now() + START_PATIENCE_MS;
     for (;;) {
       try {
-        await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, () => this.startOnce(run));
+        await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, startOnce);
         return;
       } catch (error) {
         if (error instanceof WorkflowExecutionAlreadyStartedError) return;
@@ -68,12 +112,14 @@ export class TemporalRuns {
     }
   }
 
-  /** Asks the run to stop; it settles what was used. A run that is over stays as it is. */
-  async cancel(id: string): Promise<void> {
+  /** Asks the run to stop; it settles what was used. Returns false for a run that is over or was never started. */
+  async cancel(id: string): Promise<boolean> {
     try {
       await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, () => this.client.workflow.getHandle(id).cancel());
+      return true;
     } catch (error) {
-      if (!(error instanceof WorkflowNotFoundError)) throw temporalUnavailable(error);
+      if (error instanceof WorkflowNotFoundError) return false;
+      throw temporalUnavailable(error);
     }
   }
 
@@ -94,17 +140,31 @@ export class TemporalRuns {
     await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, () => this.client.workflowService.getSystemInfo({}));
   }
 
-  private startOnce({ id, call, team, keyName, modelRequested }: NewRun): Promise<unknown> {
-    const { taskQueue, searchable } = this.options;
-    const [target] = call.targets;
+  private startOnce(run: NewRun): Promise<unknown> {
     return this.client.workflow.start<typeof completion>('completion', {
-      workflowId: id,
-      taskQueue,
-      args: [{ call, searchable }],
+      ...this.common(run),
+      taskQueue: this.options.taskQueue,
       requestEagerStart: true,
-      workflowTaskTimeout: '2 seconds',
-      workflowIdReusePolicy: 'REJECT_DUPLICATE',
-      priority: { priorityKey: PRIORITY_KEYS[call.admission.priority ?? 'interactive'] },
+      priority: { priorityKey: PRIORITY_KEYS[run.call.admission.priority ?? 'interactive'] },
+    });
+  }
+
+  private startJobOnce(run: NewJob): Promise<unknown> {
+    return this.client.workflow.start<typeof job>('job', {
+      ...this.common(run),
+      taskQueue: backgroundQueue(this.options.taskQueue),
+      priority: { priorityKey: run.priority, fairnessKey: fairnessKeyOf(run.tenant) },
+    });
+  }
+
+  private common({ id, call, team, keyName, modelRequested }: NewRun) {
+    const { searchable } = this.options;
+    const [target] = call.targets;
+    return {
+      workflowId: id,
+      args: [{ call, searchable }] as [CompletionInput],
+      workflowTaskTimeout: '2 seconds' as const,
+      workflowIdReusePolicy: 'REJECT_DUPLICATE' as const,
       staticSummary: `${modelRequested} for ${team ?? keyName}`,
       ...(searchable && {
         typedSearchAttributes: [
@@ -114,9 +174,13 @@ export class TemporalRuns {
           ...(target ? [{ key: SEARCH_ATTRIBUTES.provider, value: target.provider }] : []),
         ],
       }),
-    });
+    };
   }
 }
+
+/** Temporal takes at most 64 bytes. */
+const fairnessKeyOf = (tenant: string): string =>
+  Buffer.byteLength(tenant) <= 64 ? tenant : createHash('sha256').update(tenant).digest('base64url');
 
 const temporalUnavailable = (cause: unknown) =>
   new HoldfastError('gateway_unavailable', 'The gateway’s workflow engine cannot be reached. Try again shortly.', {

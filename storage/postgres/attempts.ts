@@ -114,7 +114,7 @@ export class Attempts {
       WITH body AS (
         INSERT INTO bodies (ref, content)
         SELECT ${response?.ref ?? null}, ${response?.content ?? null}::bytea WHERE ${response !== undefined}::boolean
-        ON CONFLICT DO NOTHING
+        ON CONFLICT (ref) DO UPDATE SET created_at = now()
       ), other AS (
         SELECT count(*) AS others, coalesce(sum(cost_nanos), 0)::bigint AS others_cost
         FROM attempts

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { LRUCache } from 'lru-cache';
 import type { Cipher } from '../cipher.ts';
 import type { Sql } from './database.ts';
@@ -10,6 +11,10 @@ export interface SealedBody {
   readonly ref: string;
   readonly content: Buffer;
 }
+
+/** A body that is stored again counts as new, so that it is kept as long as what refers to it. */
+export const insertBody = ({ ref, content }: SealedBody) => sql`
+  INSERT INTO bodies (ref, content) VALUES (${ref}, ${content}) ON CONFLICT (ref) DO UPDATE SET created_at = now()`;
 
 /**
  * Request and response bodies by content hash (claim check): Temporal's histories hold the reference only, never a
@@ -31,6 +36,11 @@ export class Bodies {
     const ref = this.cipher.fingerprint(plain);
     this.cache.set(ref, value, { size: plain.length });
     return { ref, content: this.cipher.encrypt(plain) };
+  }
+
+  /** A hash of `value` that only holders of the key can compute. */
+  fingerprint(value: object): string {
+    return this.cipher.fingerprint(Buffer.from(JSON.stringify(value)));
   }
 
   async get<T extends object>(ref: string): Promise<T | undefined> {

@@ -3,7 +3,7 @@ import { type ErrorCode, type ErrorInfo, HoldfastError } from '../../domain/erro
 import type { NanoDollars } from '../../domain/money.ts';
 import type { RunState } from '../../domain/run-state.ts';
 import type { Attribution } from '../../domain/scope.ts';
-import type { SealedBody } from './bodies.ts';
+import { insertBody, type SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
 
 /** Which requests a caller may see. */
@@ -33,6 +33,7 @@ export interface NewRequest {
 export interface StoredRequest {
   readonly id: string;
   readonly runId: string;
+  readonly requestId: string;
   readonly surface: string;
   readonly state: RunState;
   readonly timestamp: Date;
@@ -59,22 +60,13 @@ export class Requests {
     this.db = db;
   }
 
-  /** Commits a request and its body. Throws `caller_conflict` when the owner already used the request id. */
-  async insert(request: NewRequest): Promise<void> {
-    const { attribution, body } = request;
+  /**
+   * Commits a request and its body, within the caller's transaction if `db` is one. Throws `caller_conflict` when the
+   * owner already used the request id.
+   */
+  async insert(request: NewRequest, db: Sql = this.db): Promise<void> {
     try {
-      await sql`
-        WITH body AS (
-          INSERT INTO bodies (ref, content) VALUES (${body.ref}, ${body.content}) ON CONFLICT DO NOTHING
-        )
-        INSERT INTO llm_requests
-          (id, run_id, request_id, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
-           surface, prompt, body_ref, model_requested, parameters, state)
-        VALUES
-          (${request.id}, ${request.runId}, ${request.requestId}, ${request.owner}, ${attribution.keyId},
-           ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
-           ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
-           ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, 'queued')`.execute(this.db);
+      await this.insertRow(db, request, null);
     } catch (error) {
       if (!isUniqueViolation(error, 'llm_requests_owner_request_id_key')) throw error;
       throw new HoldfastError(
@@ -85,23 +77,80 @@ export class Requests {
     }
   }
 
+  /** Lets another request have the `x-request-id` of one that failed. */
+  async releaseRequestId(id: string, db: Sql): Promise<void> {
+    await sql`UPDATE llm_requests SET request_id = id WHERE id = ${id}`.execute(db);
+  }
+
+  /** Commits a request that others may join while it is under way; false if there is one to join already. */
+  async insertShared(request: NewRequest, sharedKey: string): Promise<boolean> {
+    try {
+      await this.insertRow(this.db, request, sharedKey);
+      return true;
+    } catch (error) {
+      if (isUniqueViolation(error, 'llm_requests_shared_key')) return false;
+      throw error;
+    }
+  }
+
+  /** Adds a caller to the shared request under way. Returns its id, or undefined if there is none any more. */
+  async join(owner: string, sharedKey: string): Promise<string | undefined> {
+    const { rows } = await sql<{ id: string }>`
+      UPDATE llm_requests SET callers = callers + 1
+      WHERE owner = ${owner} AND shared_key = ${sharedKey} AND completed_at IS NULL AND callers > 0
+      RETURNING id`.execute(this.db);
+    return rows[0]?.id;
+  }
+
+  /** A caller hung up. Returns whether it was the last one; nobody joins the request then. */
+  async leave(id: string): Promise<boolean> {
+    const { rows } = await sql<{ callers: number }>`
+      UPDATE llm_requests SET callers = callers - 1 WHERE id = ${id} RETURNING callers`.execute(this.db);
+    return rows[0]?.callers === 0;
+  }
+
+  private async insertRow(db: Sql, request: NewRequest, sharedKey: string | null): Promise<void> {
+    const { attribution, body } = request;
+    await sql`
+      WITH body AS (${insertBody(body)})
+      INSERT INTO llm_requests
+        (id, run_id, request_id, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
+         surface, prompt, body_ref, model_requested, parameters, state, shared_key)
+      VALUES
+        (${request.id}, ${request.runId}, ${request.requestId}, ${request.owner}, ${attribution.keyId},
+         ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
+         ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
+         ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, 'queued', ${sharedKey})`.execute(db);
+  }
+
   /**
    * A request by its id, if it is `visible` (undefined sees all), or by the `x-request-id` that `owner` gave it.
    */
   async find(idOrRequestId: string, owner: string, visible: Visible | undefined): Promise<StoredRequest | undefined> {
     const row = await this.db
       .selectFrom('llm_requests')
-      .select(['id', 'run_id', 'surface', 'state', 'timestamp', 'error_code', 'error_message', 'error_param'])
+      .select([
+        'id',
+        'run_id',
+        'request_id',
+        'surface',
+        'state',
+        'timestamp',
+        'error_code',
+        'error_message',
+        'error_param',
+      ])
       .where((eb) =>
         eb.or([eb.and({ id: idOrRequestId, ...visible }), eb.and({ request_id: idOrRequestId, owner, ...visible })]),
       )
       .executeTakeFirst();
     if (!row) return undefined;
-    const { id, run_id: runId, surface, state, timestamp, error_code, error_message, error_param } = row;
+    const { id, run_id: runId, request_id: requestId, surface, state, timestamp } = row;
+    const { error_code, error_message, error_param } = row;
     const error = error_code
       ? { code: error_code as ErrorCode, message: error_message ?? '', ...(error_param && { param: error_param }) }
       : null;
-    return { id, runId, surface, state, timestamp, answer: await this.answer(id), error };
+    return { id, runId, requestId, surface, state, timestamp, answer: await this.answer(id), error };
   }
 
   /** The answer of a request as the journal has it, settled or not. */

@@ -3,7 +3,7 @@ import type { AttemptState } from '../../domain/attempt.ts';
 import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
 import type { CostReportData } from '../../domain/costs.ts';
 import type { ReportPeriod } from '../../domain/report-period.ts';
-import type { RunState } from '../../domain/run-state.ts';
+import type { RunKind, RunState } from '../../domain/run-state.ts';
 import type { ScopeType } from '../../domain/scope.ts';
 
 /** A bigint column of nano-dollars; node-postgres hands bigints out as strings, `connect` parses them to numbers. */
@@ -79,6 +79,10 @@ export interface LlmRequestsTable {
   error_message: string | null;
   error_param: string | null;
   completed_at: Date | null;
+  /** Of a request whose call others may share while it is under way: what they have to have in common. */
+  shared_key: string | null;
+  /** Who waits for the answer. A shared request is cancelled when the last of them hangs up. */
+  callers: Generated<number>;
 }
 
 export interface AttemptsTable {
@@ -115,6 +119,70 @@ export interface AttemptsTable {
   response_ref: string | null;
   started_at: Timestamp;
   finished_at: Date | null;
+}
+
+export interface RunsTable {
+  /** The workflow's id; that of its model call too, where it makes one. */
+  id: string;
+  kind: RunKind;
+  owner: string;
+  virtual_key_id: string | null;
+  team: string | null;
+  project: string | null;
+  user_id: string | null;
+  model: string | null;
+  state: RunState;
+  /** Where in `run_events` it came into its state. */
+  state_seq: Generated<number>;
+  /** Temporal's priority key, 1 (first) to 5. */
+  priority: number;
+  /** Body: what was submitted, and by whom. */
+  input_ref: string;
+  metadata: ColumnType<Record<string, string>, string, never>;
+  deadline_at: Date;
+  max_cost_nanos: Nanos | null;
+  /** Sealed: who is told about it. */
+  webhook: Buffer | null;
+  retry_of: string | null;
+  rerun_of: string | null;
+  error_code: string | null;
+  error_message: string | null;
+  error_param: string | null;
+  created_at: Timestamp;
+  started_at: Date | null;
+  completed_at: Date | null;
+}
+
+export interface RunEventsTable {
+  run_id: string;
+  /** Number of its first entry, from 0. */
+  seq: number;
+  count: number;
+  /** Rank of the writer. */
+  epoch: number;
+  /** Sealed: the entries as JSON. */
+  content: Buffer;
+}
+
+export interface ResponsesTable {
+  /** The request's id, and the run's where it has one. */
+  id: string;
+  owner: string;
+  project: string | null;
+  background: boolean;
+  previous_response_id: string | null;
+  /** Body: the request as its caller made it. */
+  input_ref: string;
+  created_at: Timestamp;
+}
+
+export interface IdempotencyKeysTable {
+  owner: string;
+  endpoint: string;
+  key: string;
+  body_hash: string;
+  run_id: string;
+  expires_at: ColumnType<Date, never, never>;
 }
 
 export interface ProcessesTable {
@@ -292,6 +360,10 @@ export interface Database {
   virtual_keys: VirtualKeysTable;
   llm_requests: LlmRequestsTable;
   attempts: AttemptsTable;
+  runs: RunsTable;
+  run_events: RunEventsTable;
+  responses: ResponsesTable;
+  idempotency_keys: IdempotencyKeysTable;
   processes: ProcessesTable;
   bodies: BodiesTable;
   spend_counters: SpendCountersTable;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
 import { Credentials } from '../../calls/credentials.ts';
@@ -19,14 +19,14 @@ import { MemoryBuckets } from '../../storage/counters/memory-buckets.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { Budgets } from '../../storage/postgres/budgets.ts';
-import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
+import type { Sql } from '../../storage/postgres/database.ts';
 import { Processes } from '../../storage/postgres/processes.ts';
 import { ProviderKeys } from '../../storage/postgres/provider-keys.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
 import type { StreamLog } from '../../storage/streams/stream-log.ts';
-import { ENCRYPTION_KEY, insertRequest } from '../support/databases.ts';
+import { callStreams, ENCRYPTION_KEY, insertRequest, useDatabase } from '../support/databases.ts';
 import { answers, answersAfter, fails, hangs, scriptedAdapter } from '../support/scripted-adapter.ts';
 
 const MAX_COST = 123_456;
@@ -39,16 +39,11 @@ const price = {
 const overloaded = new ProviderError('provider_overloaded', 'busy');
 const forever = new AbortController().signal;
 
+const database = useDatabase();
 let db: Sql;
-beforeAll(async () => {
-  db = connectDatabase({
-    url: inject('postgres') ?? inject('embeddedPostgres'),
-    maxConnections: inject('postgres') ? 10 : 1,
-    onError: () => {},
-  });
-  await migrate(db);
+beforeAll(() => {
+  db = database.db;
 });
-afterAll(() => db.destroy());
 
 /** A process that makes calls: its own id, and a lease unless it is dead. */
 async function startProcess(
@@ -74,7 +69,7 @@ async function startProcess(
     buckets: new ProviderBuckets({ buckets, limitsOf: () => limits, logger }),
     bodies: new Bodies(db, cipher),
     providers: new Map([['p', adapter]]),
-    streams,
+    streams: callStreams(db, streams),
     processId,
     logger,
   });
@@ -135,9 +130,8 @@ async function shown(streams: StreamLog, call: TargetCall): Promise<string[]> {
 }
 const describeItem = (item: StreamItem): string => {
   if (item.type === 'delta') return item.choices[0]?.delta.content ?? '';
-  return item.type === 'completed'
-    ? `completed:${item.result.choices[0]?.message.content}`
-    : `${item.type}:${item.error.code}`;
+  if (item.type === 'completed') return `completed:${item.result.choices[0]?.message.content}`;
+  return 'error' in item ? `${item.type}:${item.error?.code}` : item.type;
 };
 
 describe('a call that is answered', () => {

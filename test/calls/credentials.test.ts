@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
 import { Credentials } from '../../calls/credentials.ts';
@@ -13,33 +13,27 @@ import { createCipher } from '../../storage/cipher.ts';
 import { MemoryBuckets } from '../../storage/counters/memory-buckets.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
-import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
+import type { Sql } from '../../storage/postgres/database.ts';
 import { Processes } from '../../storage/postgres/processes.ts';
 import { type NewProviderKey, ProviderKeys } from '../../storage/postgres/provider-keys.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
-import { MemoryStreamLog } from '../../storage/streams/memory.ts';
-import { ENCRYPTION_KEY, insertRequest, KEY_SETTINGS } from '../support/databases.ts';
+import { callStreams, ENCRYPTION_KEY, insertRequest, KEY_SETTINGS, useDatabase } from '../support/databases.ts';
 import { answers, scriptedAdapter } from '../support/scripted-adapter.ts';
 
 const forever = new AbortController().signal;
 const logger = pino({ level: 'silent' });
 const cipher = createCipher(ENCRYPTION_KEY);
 
+const database = useDatabase();
 let db: Sql;
 let providerKeys: ProviderKeys;
 /** Every test has a provider of its own. */
 let provider: string;
-beforeAll(async () => {
-  db = connectDatabase({
-    url: inject('postgres') ?? inject('embeddedPostgres'),
-    maxConnections: inject('postgres') ? 10 : 1,
-    onError: () => {},
-  });
-  await migrate(db);
+beforeAll(() => {
+  db = database.db;
   providerKeys = new ProviderKeys(db, cipher);
 });
-afterAll(() => db.destroy());
 beforeEach(() => {
   provider = `p-${crypto.randomUUID()}`;
 });
@@ -77,7 +71,7 @@ async function startProcess(adapter: ProviderAdapter, random?: () => number) {
     buckets: new ProviderBuckets({ buckets: new MemoryBuckets(), limitsOf: () => ({}), logger }),
     bodies: new Bodies(db, cipher),
     providers: new Map([[provider, adapter]]),
-    streams: new MemoryStreamLog(),
+    streams: callStreams(db),
     processId,
     logger,
   });

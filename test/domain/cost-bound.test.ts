@@ -48,14 +48,15 @@ describe('boundInput', () => {
   it('has no bound for documents', () => {
     const request: ModelRequest = { messages: [{ role: 'user', content: [{ type: 'file', file: { file_id: 'f' } }] }] };
     expect(boundInput(request).maxTokens).toBe(Number.POSITIVE_INFINITY);
-    expect(boundCall(request, boundInput(request), model, true).maxCostNanos).toBe(
+    expect(boundCall(request, boundInput(request), model, { hardBudget: true }).maxCostNanos).toBe(
       maxCostOf(100_000, 8_000, model.price),
     );
   });
 });
 
 describe('boundCall', () => {
-  const bound = (request: ModelRequest, hard: boolean) => boundCall(request, boundInput(request), model, hard);
+  const bound = (request: ModelRequest, hard: boolean) =>
+    boundCall(request, boundInput(request), model, { hardBudget: hard });
 
   it('takes the caller’s limit, for each choice', () => {
     const request = asking('hi', { max_tokens: 10, n: 3 });
@@ -67,7 +68,8 @@ describe('boundCall', () => {
     const request: ModelRequest = { messages: [{ role: 'user', content: [image, image] }], max_tokens: 1 };
     const priced = { ...model, price: { ...model.price, image: fromDollars(0.5) } };
     const difference =
-      boundCall(request, boundInput(request), priced, true).maxCostNanos - bound(request, true).maxCostNanos;
+      boundCall(request, boundInput(request), priced, { hardBudget: true }).maxCostNanos -
+      bound(request, true).maxCostNanos;
     expect(difference).toBe(fromDollars(1));
   });
 

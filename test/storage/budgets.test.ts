@@ -1,6 +1,5 @@
 import fc from 'fast-check';
 import { sql } from 'kysely';
-import { pino } from 'pino';
 import { describe, expect, it } from 'vitest';
 import { createSweepActivities } from '../../activities/sweep.ts';
 import { BUDGET_PERIODS, type BudgetKind, type BudgetPeriod } from '../../domain/budget.ts';
@@ -11,7 +10,7 @@ import { type Budget, Budgets } from '../../storage/postgres/budgets.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
-import { insertRequest, onEveryDatabase, onRealPostgres } from '../support/databases.ts';
+import { insertRequest, onEveryDatabase, onRealPostgres, sweepDeps } from '../support/databases.ts';
 
 const unique = () => crypto.randomUUID();
 const reserve = async (db: Sql, requestId: string, nanos: number) =>
@@ -159,11 +158,7 @@ onEveryDatabase('a budget', (database) => {
 onEveryDatabase('a reservation settled long ago', (database) => {
   it('is removed, and no other', async () => {
     const { db } = database;
-    const { sweep } = createSweepActivities({
-      db,
-      presenceOf: async () => 'running',
-      logger: pino({ level: 'silent' }),
-    });
+    const { sweep } = createSweepActivities({ ...sweepDeps(db), presenceOf: async () => 'running' });
     const keyId = unique();
     const [old, recent, open] = await Promise.all(
       [1, 2, 3].map(async () => {
@@ -337,11 +332,7 @@ onRealPostgres('money', (database) => {
   describe('left behind at any step', () => {
     it('is settled and freed by one sweep, which finds nothing to correct', async () => {
       const { db } = database;
-      const { sweep } = createSweepActivities({
-        db,
-        presenceOf: async () => 'ended',
-        logger: pino({ level: 'silent' }),
-      });
+      const { sweep } = createSweepActivities({ ...sweepDeps(db), presenceOf: async () => 'ended' });
       const step = fc.constantFrom('stored', 'reserved', 'claimed', 'answered', 'settled');
       await fc.assert(
         fc.asyncProperty(limits, fc.array(fc.record({ who: people, step }), { maxLength: 8 }), async (wanted, left) => {

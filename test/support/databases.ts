@@ -1,11 +1,20 @@
+import { pino } from 'pino';
 import { afterAll, beforeAll, describe, inject } from 'vitest';
+import type { SweepDeps } from '../../activities/sweep.ts';
+import { CallStreams } from '../../calls/call-streams.ts';
 import { newId } from '../../domain/ids.ts';
 import { type Attribution, NOBODY } from '../../domain/scope.ts';
 import { createCipher } from '../../storage/cipher.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
+import { Idempotency } from '../../storage/postgres/idempotency.ts';
 import { type NewRequest, Requests } from '../../storage/postgres/requests.ts';
+import { RunEvents } from '../../storage/postgres/run-events.ts';
+import { Runs } from '../../storage/postgres/runs.ts';
 import { DEFAULT_SETTINGS, type VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
+import { JournalledStreamLog } from '../../storage/streams/journalled.ts';
+import { MemoryStreamLog } from '../../storage/streams/memory.ts';
+import type { StreamLog } from '../../storage/streams/stream-log.ts';
 
 export const ENCRYPTION_KEY = 'a1'.repeat(32);
 
@@ -47,6 +56,34 @@ export function onRealPostgres(name: string, suite: (database: TestDatabase) => 
     afterAll(() => database.db?.destroy());
     suite(database);
   });
+}
+
+/** Opens the database that `configured` gateways use, for a suite's time. */
+export function useDatabase(): TestDatabase {
+  const database = {} as TestDatabase;
+  beforeAll(async () => {
+    const real = inject('postgres');
+    const url = real ?? inject('embeddedPostgres');
+    database.db = connectDatabase({ url, maxConnections: real ? 10 : 1, onError: () => {} });
+    await migrate(database.db);
+  });
+  afterAll(() => database.db?.destroy());
+  return database;
+}
+
+/** What calls show, with nobody waiting for runs in the background. */
+export function callStreams(db: Sql, streams: StreamLog = new MemoryStreamLog()): CallStreams {
+  const events = new RunEvents(db, createCipher(ENCRYPTION_KEY));
+  const journal = new JournalledStreamLog(events, streams);
+  return new CallStreams({ streams, journal, runs: new Runs(db, events), logger: pino({ level: 'silent' }) });
+}
+
+/** What a sweep works with, but for what it asks Temporal. */
+export function sweepDeps(db: Sql): Omit<SweepDeps, 'presenceOf'> {
+  const events = new RunEvents(db, createCipher(ENCRYPTION_KEY));
+  const runs = new Runs(db, events);
+  const journal = new JournalledStreamLog(events, new MemoryStreamLog());
+  return { db, runs, journal, idempotency: new Idempotency(db), retentionDays: 30, logger: pino({ level: 'silent' }) };
 }
 
 /** Whose a request for `attribution` would be if its caller were that key. */

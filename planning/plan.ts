@@ -1,16 +1,34 @@
-import { requirementsOf } from '../../domain/capabilities.ts';
-import { pricedAt } from '../../domain/catalogue.ts';
-import { boundCall, boundInput, type InputBound } from '../../domain/cost-bound.ts';
-import { HoldfastError } from '../../domain/errors.ts';
-import type { CallTarget } from '../../domain/model-call.ts';
-import { planRoute, type RouteTarget, type RoutingTable } from '../../domain/route-plan.ts';
-import type { Attribution } from '../../domain/scope.ts';
-import type { Policy } from '../../storage/postgres/policies.ts';
-import type { ApiDeps } from '../context.ts';
-import type { IncomingRequest } from './accept.ts';
+import type { Caller } from '../domain/caller.ts';
+import { requirementsOf } from '../domain/capabilities.ts';
+import { pricedAt } from '../domain/catalogue.ts';
+import type { ModelRequest } from '../domain/chat.ts';
+import { boundCall, boundInput, type InputBound } from '../domain/cost-bound.ts';
+import { HoldfastError } from '../domain/errors.ts';
+import type { CallTarget } from '../domain/model-call.ts';
+import type { NanoDollars } from '../domain/money.ts';
+import { planRoute, type RouteTarget, type RoutingTable } from '../domain/route-plan.ts';
+import type { Attribution } from '../domain/scope.ts';
+import type { ProviderRegistry } from '../providers/registry.ts';
+import type { Policies, Policy } from '../storage/postgres/policies.ts';
+import type { LiveRouting } from './live-routing.ts';
+
+export interface PlanningDeps {
+  readonly routing: Pick<LiveRouting, 'table' | 'settings'>;
+  readonly providers: ProviderRegistry;
+  readonly policies: Policies;
+}
 
 /** What is asked for, by whom; what a request has in common with an estimate of it. */
-export type PlannableRequest = Pick<IncomingRequest, 'model' | 'provider' | 'request' | 'caller' | 'metadata'>;
+export interface PlannableRequest {
+  readonly model: string | undefined;
+  readonly provider?: string | undefined;
+  readonly request: ModelRequest;
+  readonly caller: Caller;
+  /** Attribution by the caller; a key's own attributes win. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** The most a call may cost; the output limit is set accordingly. */
+  readonly maxCostNanos?: NanoDollars | undefined;
+}
 
 /** A request's route plan with prices and bounds, and what applies to it. */
 export interface CallPlan {
@@ -23,7 +41,7 @@ export interface CallPlan {
 }
 
 /** Plans a request at the prices of this moment. Throws when it cannot be accepted. */
-export async function planCall(deps: ApiDeps, incoming: PlannableRequest): Promise<CallPlan> {
+export async function planCall(deps: PlanningDeps, incoming: PlannableRequest): Promise<CallPlan> {
   const { table } = deps.routing;
   const model = incoming.model ?? incoming.caller.key?.defaultModel ?? undefined;
   const input = boundInput(incoming.request);
@@ -68,21 +86,22 @@ const isNamed = ({ provider, model, catalogued }: RouteTarget, allowed: readonly
   allowed.includes(model) || allowed.includes(`${provider}/${model}`) || allowed.includes(catalogued?.id ?? model);
 
 function toCallTargets(
-  { providers, routing }: ApiDeps,
-  { request }: PlannableRequest,
+  { providers, routing }: PlanningDeps,
+  { request, maxCostNanos }: PlannableRequest,
   planned: readonly RouteTarget[],
   input: InputBound,
   { hardBudget }: Policy,
 ): readonly CallTarget[] {
   const { unpriced_models } = routing.settings.budgets;
-  const refused = unpriced_models === 'refuse' || (hardBudget && unpriced_models !== 'allow');
+  const capped = hardBudget || maxCostNanos !== undefined;
+  const refused = unpriced_models === 'refuse' || (capped && unpriced_models !== 'allow');
   const usable = refused ? planned.filter((target) => target.catalogued) : planned;
-  if (usable.length === 0) throw notPriced(planned[0]?.model ?? '', hardBudget);
+  if (usable.length === 0) throw notPriced(planned[0]?.model ?? '', capped);
   const now = Date.now();
   return usable.map(({ provider, model, catalogued: current }) => {
     const catalogued = current && pricedAt(current, now);
     const adapter = providers.get(provider);
-    const bound = boundCall(request, input, catalogued, hardBudget);
+    const bound = boundCall(request, input, catalogued, { hardBudget, maxCostNanos });
     return {
       provider,
       model,
@@ -96,10 +115,10 @@ function toCallTargets(
   });
 }
 
-const notPriced = (model: string, hardBudget: boolean) =>
+const notPriced = (model: string, capped: boolean) =>
   new HoldfastError(
     'policy_model_not_priced',
-    `'${model}' has no price in the catalogue${hardBudget ? ', so a hard budget cannot be kept' : ''}. ` +
+    `'${model}' has no price in the catalogue${capped ? ', so a limit of its cost cannot be kept' : ''}. ` +
       'Add it with GATEWAY_MODELS or PUT /api/v1/models.',
     { param: 'model' },
   );

@@ -1,15 +1,15 @@
-import type { PlatformSettings } from '../../config/gateway-schema.ts';
-import type { AdmissionRequest } from '../../domain/model-call.ts';
-import { type LimitKind, limitName, type RateLimit } from '../../domain/rate-limit.ts';
-import type { Scope } from '../../domain/scope.ts';
-import type { ScopeLimits } from '../../storage/postgres/policies.ts';
-import type { AuthenticatedCaller } from '../auth/caller.ts';
+import type { PlatformSettings } from '../config/gateway-schema.ts';
+import type { Caller } from '../domain/caller.ts';
+import type { AdmissionRequest } from '../domain/model-call.ts';
+import { type LimitKind, limitName, type RateLimit } from '../domain/rate-limit.ts';
+import type { Scope } from '../domain/scope.ts';
+import type { ScopeLimits } from '../storage/postgres/policies.ts';
 import type { CallPlan } from './plan.ts';
 
 /** What a request takes from its limits and budgets. */
 export function toAdmission(
   { enabled, requests_per_minute, tokens_per_minute, when_unavailable }: PlatformSettings['rate_limit'],
-  caller: AuthenticatedCaller,
+  caller: Caller,
   { policy: { limits }, targets, input, priceVersion }: CallPlan,
 ): AdmissionRequest {
   const self = limitedAs(caller);
@@ -38,7 +38,7 @@ export function toAdmission(
 }
 
 /** Whom the default limits are for: the key, else the user, else the team. The master key has none. */
-function limitedAs({ keyId, user, team }: AuthenticatedCaller): Scope | undefined {
+function limitedAs({ keyId, user, team }: Caller): Scope | undefined {
   if (keyId !== null) return { type: 'key', id: keyId };
   if (user !== null) return { type: 'user', id: user };
   return team === null ? undefined : { type: 'team', id: team };

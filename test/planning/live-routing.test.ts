@@ -1,8 +1,8 @@
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
-import { LiveRouting } from '../../api/live-routing.ts';
 import { loadConfig } from '../../config/load.ts';
 import { loadSettings } from '../../config/settings.ts';
+import { LiveRouting } from '../../planning/live-routing.ts';
 import { createProviders } from '../../providers/registry.ts';
 import type { Overlay } from '../../storage/postgres/overlays.ts';
 import { eventually } from '../support/gateway.ts';

@@ -1,0 +1,231 @@
+import { z } from 'zod';
+import { HoldfastError } from '../../domain/errors.ts';
+import { fromDollars } from '../../domain/money.ts';
+import { isFinal, RUN_STATES } from '../../domain/run-state.ts';
+import type { Run } from '../../storage/postgres/runs.ts';
+import type { AuthenticatedCaller } from '../auth/caller.ts';
+import { visibleTo } from '../auth/caller.ts';
+import { cancelRun, type RunInput, type RunTerms } from '../runs/background.ts';
+import { idempotencyKeyOf, requestIdOf } from '../runs/caller-ids.ts';
+import { chatJobs } from '../runs/jobs/chat.ts';
+import { toJobEvent } from '../runs/jobs/job-events.ts';
+import type { JobKind } from '../runs/jobs/job-kind.ts';
+import { jobObject, toJob } from '../runs/jobs/job-object.ts';
+import { resumeAfter, sendEvents, withKeepalives } from '../runs/server-sent-events.ts';
+import { cursor, errorEnvelope, instant, limit } from '../schemas/common.ts';
+import type { Routes } from './route.ts';
+
+const KINDS: readonly JobKind[] = [chatJobs];
+const ENDPOINTS = KINDS.map(({ endpoint }) => endpoint) as [string, ...string[]];
+
+const dollars = z.number().positive().max(1_000_000);
+
+const newJob = z.strictObject({
+  /** The endpoint whose work is to be done. */
+  endpoint: z.enum(ENDPOINTS),
+  /** What that endpoint takes. */
+  body: z.record(z.string(), z.unknown()),
+  /** 1 goes first, 5 last. */
+  priority: z.int().min(1).max(5).default(3),
+  /** By when it has to end; ISO or seconds since the epoch. By default `background.deadline_hours` from now. */
+  deadline: z
+    .union([z.int().transform(String), z.string()])
+    .pipe(instant)
+    .optional(),
+  /** The most all its calls may cost together. */
+  max_cost_usd: dollars.optional(),
+  metadata: z.record(z.string().max(64), z.string().max(512)).default({}),
+});
+
+const params = z.object({ id: z.string() });
+const failures = { '4xx': errorEnvelope, '5xx': errorEnvelope };
+
+/** Work in the background. */
+export const jobs: Routes = async (app, deps) => {
+  const found = async (id: string, caller: AuthenticatedCaller): Promise<Run> => {
+    const run = await deps.storedRuns.find(id, visibleTo(caller));
+    if (!run) throw new HoldfastError('caller_not_found', `There is no job '${id}'.`);
+    return run;
+  };
+  const kindOf = (run: Run): JobKind => KINDS.find(({ kind }) => kind === run.kind) as JobKind;
+  const shown = async (id: string, caller: AuthenticatedCaller) => {
+    const run = await found(id, caller);
+    const kind = kindOf(run);
+    return toJob(run, kind.endpoint, run.state === 'completed' ? await kind.result(deps, run) : undefined);
+  };
+  const defaultDeadline = () => new Date(Date.now() + deps.config.gateway.background.deadline_hours * 3_600_000);
+
+  app.post(
+    '/v1/jobs',
+    {
+      config: { needs: 'models:call' },
+      schema: {
+        summary: 'Submit a model call or a batch to be done in the background',
+        description: 'Answers at once. `Idempotency-Key` makes sure that it is done once.',
+        tags: ['jobs'],
+        body: newJob,
+        response: { 202: jobObject, ...failures },
+      },
+    },
+    async (request, reply) => {
+      const { endpoint, body, priority, deadline, max_cost_usd, metadata } = request.body;
+      const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
+      const terms: RunTerms = {
+        priority,
+        deadlineAt: deadline ?? defaultDeadline(),
+        maxCostNanos: max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd),
+        metadata,
+        webhook: undefined,
+      };
+      const { id, replayed } = await kind.submit(deps, {
+        body,
+        caller: request.caller,
+        terms,
+        requestId: requestIdOf(request),
+        idempotencyKey: idempotencyKeyOf(deps.bodies, request, 'jobs'),
+      });
+      reply.header('x-holdfast-run-id', id);
+      if (replayed) reply.header('idempotent-replayed', 'true');
+      return reply.status(202).send(await shown(id, request.caller));
+    },
+  );
+
+  app.get(
+    '/v1/jobs',
+    {
+      config: { needs: 'models:call' },
+      schema: {
+        summary: 'Jobs, newest first',
+        tags: ['jobs'],
+        querystring: z.object({
+          limit,
+          cursor,
+          state: z.enum(RUN_STATES).optional(),
+          team: z.string().optional(),
+          model: z.string().optional(),
+          since: instant.optional(),
+        }),
+        response: { 200: z.object({ data: z.array(jobObject), next_cursor: z.string().nullable() }), ...failures },
+      },
+    },
+    async ({ query, caller }) => {
+      const runs = await deps.storedRuns.list({ ...query, visible: visibleTo(caller) });
+      return {
+        data: runs.map((run) => toJob(run, kindOf(run).endpoint)),
+        next_cursor: runs.length === query.limit ? (runs.at(-1)?.id ?? null) : null,
+      };
+    },
+  );
+
+  app.get(
+    '/v1/jobs/:id',
+    {
+      config: { needs: 'models:call' },
+      schema: { summary: 'A job, with its result', tags: ['jobs'], params, response: { 200: jobObject, ...failures } },
+    },
+    ({ params, caller }) => shown(params.id, caller),
+  );
+
+  app.get(
+    '/v1/jobs/:id/events',
+    {
+      config: { needs: 'models:call' },
+      schema: {
+        summary: 'What a job does, as server-sent events',
+        description: '`Last-Event-ID` or `starting_after` resumes after an event. Ends with the job’s last state.',
+        tags: ['jobs'],
+        params,
+        querystring: z.object({ starting_after: z.coerce.number().int().min(0).optional() }),
+      },
+    },
+    async (request, reply) => {
+      const { id } = await found(request.params.id, request.caller);
+      const after = resumeAfter(request.headers, request.query.starting_after);
+      return sendEvents(reply, (signal) =>
+        withKeepalives(deps.journal.subscribe(id, 0, signal), signal, ({ seq, item }) =>
+          // Who resumes beyond the end gets the end.
+          seq > after || (item.type === 'state' && isFinal(item.state)) ? toJobEvent({ seq, item }) : '',
+        ),
+      );
+    },
+  );
+
+  const action = (
+    name: string,
+    summary: string,
+    act: (run: Run, body: z.output<typeof resumption>) => Promise<void>,
+  ): void => {
+    app.post(
+      `/v1/jobs/:id/${name}`,
+      {
+        config: { needs: 'models:call' },
+        schema: {
+          summary,
+          tags: ['jobs'],
+          params,
+          body: resumption.nullish(),
+          response: { 200: jobObject, ...failures },
+        },
+      },
+      async ({ params, caller, body }) => {
+        const run = await found(params.id, caller);
+        if (isFinal(run.state)) throw new HoldfastError('caller_conflict', `The job is ${run.state} already.`);
+        await act(run, body ?? {});
+        return shown(run.id, caller);
+      },
+    );
+  };
+  action('cancel', 'Cancel a job; what it used is settled', (run) => cancelRun(deps, run));
+  action('pause', 'Let nothing further of a job begin; a call under way is finished', ({ id }) => deps.runs.pause(id));
+  action('resume', 'Go on with a job that was paused or stopped by a budget', async (run, { max_cost_usd }) => {
+    const maxCostNanos = max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd);
+    if (maxCostNanos !== undefined) await deps.storedRuns.setMaxCost(run.id, maxCostNanos);
+    await deps.runs.resume(run.id, { ...(maxCostNanos !== undefined && { maxCostNanos }) });
+  });
+
+  const again = (name: 'retry' | 'rerun', summary: string, allows: (run: Run) => boolean): void => {
+    app.post(
+      `/v1/jobs/:id/${name}`,
+      {
+        config: { needs: 'models:call' },
+        schema: { summary, tags: ['jobs'], params, response: { 202: jobObject, ...failures } },
+      },
+      async (request, reply) => {
+        const run = await found(request.params.id, request.caller);
+        if (!allows(run))
+          throw new HoldfastError(
+            'caller_conflict',
+            `The job is ${run.state}; it cannot be ${name === 'retry' ? 'retried' : 'run again'}.`,
+          );
+        const input = await deps.bodies.get<RunInput>(run.inputRef);
+        if (!input)
+          throw new HoldfastError('caller_not_found', `What '${run.id}' was asked to do is not kept any more.`);
+        const { id, replayed } = await kindOf(run).submit(deps, {
+          body: input.body,
+          caller: input.caller,
+          terms: {
+            priority: run.priority,
+            deadlineAt: defaultDeadline(),
+            maxCostNanos: run.maxCostNanos ?? undefined,
+            metadata: run.metadata,
+            webhook: run.webhook ?? undefined,
+          },
+          requestId: undefined,
+          idempotencyKey: idempotencyKeyOf(deps.bodies, request, `jobs/${run.id}/${name}`),
+          ...(name === 'retry' ? { retryOf: run.id } : { rerunOf: run.id }),
+        });
+        if (replayed) reply.header('idempotent-replayed', 'true');
+        return reply.status(202).send(await shown(id, request.caller));
+      },
+    );
+  };
+  again('retry', 'Do a failed or cancelled job again; steps that were finished are not paid again', ({ state }) =>
+    ['failed', 'cancelled'].includes(state),
+  );
+  again('rerun', 'Do an ended job again from its start', ({ state }) => isFinal(state));
+};
+
+const resumption = z.strictObject({
+  /** The most all its calls may cost together from now on. */
+  max_cost_usd: dollars.optional(),
+});

@@ -1,0 +1,176 @@
+import { type Caller, toCaller } from '../../domain/caller.ts';
+import type { ModelRequest } from '../../domain/chat.ts';
+import { HoldfastError, replays } from '../../domain/errors.ts';
+import type { NanoDollars } from '../../domain/money.ts';
+import { isFinal, type RunKind } from '../../domain/run-state.ts';
+import { type PreparedCall, prepareCall } from '../../planning/prepare.ts';
+import type { Sql } from '../../storage/postgres/database.ts';
+import type { IdempotencyKey } from '../../storage/postgres/idempotency.ts';
+import type { Run } from '../../storage/postgres/runs.ts';
+import { settle } from '../../storage/postgres/settlement.ts';
+import type { ApiDeps } from '../context.ts';
+
+/** On what terms a run goes on in the background. */
+export interface RunTerms {
+  /** Temporal's priority key, 1 (first) to 5. */
+  readonly priority: number;
+  readonly deadlineAt: Date;
+  readonly maxCostNanos: NanoDollars | undefined;
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Sealed: who is told about it. */
+  readonly webhook: Buffer | undefined;
+}
+
+/** What a run was asked to do, as it is kept for running it again. */
+export interface RunInput {
+  /** The endpoint that would take `body`, e.g. `/v1/chat/completions`. */
+  readonly endpoint: string;
+  readonly body: object;
+  readonly caller: Caller;
+}
+
+/** A model call to be made in the background. */
+export interface Submission extends RunInput {
+  readonly kind: RunKind;
+  readonly id: string;
+  readonly surface: string;
+  readonly model: string | undefined;
+  readonly request: ModelRequest;
+  readonly stream: boolean;
+  readonly requestId: string | undefined;
+  readonly idempotencyKey: IdempotencyKey | undefined;
+  /** Attribution by the caller; a key's own attributes win. */
+  readonly attribution: Readonly<Record<string, unknown>>;
+  readonly terms: RunTerms;
+  /** What is stored together with the run. */
+  readonly store?: (db: Sql) => Promise<void>;
+  readonly retryOf?: string;
+  readonly rerunOf?: string;
+}
+
+export interface SubmittedRun {
+  readonly id: string;
+  /** Whether an earlier request with the same `Idempotency-Key` made it. */
+  readonly replayed: boolean;
+}
+
+/** Accepts a model call that nobody waits for: committed in Postgres and acknowledged by Temporal. */
+export async function submitRun(deps: ApiDeps, submission: Submission): Promise<SubmittedRun> {
+  const { id, terms, caller, idempotencyKey } = submission;
+  const prepared = await prepareBackgroundCall(deps, submission);
+  const { endpoint, body } = submission;
+  const input = deps.bodies.seal({ endpoint, body, caller: toCaller(caller) } satisfies RunInput);
+  const insert = async (db: Sql) => {
+    await deps.requests.insert(prepared.row, db);
+    await deps.storedRuns.insert(db, {
+      id,
+      kind: submission.kind,
+      owner: caller.owner,
+      attribution: prepared.row.attribution,
+      model: prepared.row.modelRequested,
+      priority: terms.priority,
+      input,
+      metadata: terms.metadata,
+      deadlineAt: terms.deadlineAt,
+      maxCostNanos: terms.maxCostNanos ?? null,
+      webhook: terms.webhook ?? null,
+      retryOf: submission.retryOf ?? null,
+      rerunOf: submission.rerunOf ?? null,
+    });
+    await submission.store?.(db);
+  };
+  if (!idempotencyKey) {
+    await deps.db.transaction().execute(insert);
+    await startJob(deps, submission, prepared);
+    return { id, replayed: false };
+  }
+  for (let replaces: string | undefined; ; ) {
+    const taken = await deps.idempotency.once(idempotencyKey, id, replaces, async (transaction) => {
+      if (replaces) await deps.requests.releaseRequestId(replaces, transaction);
+      await insert(transaction);
+    });
+    if (taken === id) {
+      await startJob(deps, submission, prepared);
+      return { id, replayed: false };
+    }
+    const earlier = await deps.storedRuns.find(taken, undefined);
+    if (!earlier || (earlier.error && isFinal(earlier.state) && !replays(earlier.error.code))) {
+      replaces = taken;
+      continue;
+    }
+    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
+    if (!isFinal(earlier.state)) await deps.runs.startJob(jobOf(submission, prepared, taken));
+    return { id: taken, replayed: true };
+  }
+}
+
+function prepareBackgroundCall(deps: ApiDeps, submission: Submission): Promise<PreparedCall> {
+  const { id, terms, attribution, requestId = id } = submission;
+  const deadlineAt = terms.deadlineAt.getTime();
+  if (deadlineAt <= Date.now()) {
+    throw new HoldfastError('caller_invalid_request', 'The deadline is over.', { param: 'deadline' });
+  }
+  return prepareCall(deps, {
+    ...submission,
+    runId: id,
+    requestId,
+    metadata: attribution,
+    resumable: true,
+    background: true,
+    deadlineAt,
+    maxCostNanos: terms.maxCostNanos,
+    // Nobody waits, so it waits for its limits as long as it may, and lets those go first for whom somebody does.
+    terms: { maxWaitMs: deadlineAt - Date.now(), priority: 'batch' },
+  });
+}
+
+async function startJob(deps: ApiDeps, submission: Submission, prepared: PreparedCall): Promise<void> {
+  try {
+    await deps.runs.startJob(jobOf(submission, prepared, submission.id));
+  } catch (error) {
+    // A start that comes through after all finds the request settled and calls nobody.
+    const info = error instanceof HoldfastError ? error.info : undefined;
+    await closeRun(deps, submission.id, 'failed', info).catch(() => {});
+    throw error;
+  }
+}
+
+const jobOf = ({ caller, terms }: Submission, { row, call }: PreparedCall, id: string) => ({
+  id,
+  call: { ...call, requestId: id },
+  team: row.attribution.team,
+  keyName: caller.key?.name ?? caller.actor,
+  modelRequested: row.modelRequested,
+  priority: terms.priority,
+  tenant: caller.owner,
+});
+
+/** Closes a run that no workflow will close. */
+async function closeRun(
+  deps: ApiDeps,
+  id: string,
+  state: 'failed' | 'cancelled',
+  error: HoldfastError['info'] | undefined,
+): Promise<void> {
+  await settle(deps.db, { requestId: id, state, ...(error && { error }) });
+  await deps.storedRuns.transition(id, { state, error });
+  deps.journal.announce(id, true);
+}
+
+/** Milliseconds a cancelled run gets to settle before its caller is answered. */
+const CANCEL_PATIENCE_MS = 5_000;
+
+/** Cancels a run and waits for its end, if that comes soon. Throws `caller_conflict` for one that has ended. */
+export async function cancelRun(deps: ApiDeps, { id, state }: Run): Promise<void> {
+  if (isFinal(state)) throw new HoldfastError('caller_conflict', `The run is ${state} already.`);
+  if (await deps.runs.cancel(id)) {
+    deps.abortCalls(id);
+    await untilEnded(deps, id, CANCEL_PATIENCE_MS);
+    return;
+  }
+  await closeRun(deps, id, 'cancelled', { code: 'gateway_cancelled', message: 'The run was cancelled.' });
+}
+
+async function untilEnded(deps: ApiDeps, id: string, timeoutMs: number): Promise<void> {
+  for await (const _ of deps.journal.subscribe(id, 0, AbortSignal.timeout(timeoutMs)));
+}

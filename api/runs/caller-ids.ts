@@ -1,0 +1,34 @@
+import type { FastifyRequest } from 'fastify';
+import { HoldfastError } from '../../domain/errors.ts';
+import type { Bodies } from '../../storage/postgres/bodies.ts';
+import type { IdempotencyKey } from '../../storage/postgres/idempotency.ts';
+
+/**
+ * `Idempotency-Key`: of requests to an endpoint that carry the same one, one is made and all get its answer.
+ *
+ * @throws `caller_invalid_request` when it is not 1 to 255 printable characters.
+ */
+export function idempotencyKeyOf(
+  bodies: Bodies,
+  { headers, body, caller }: FastifyRequest,
+  endpoint: string,
+): IdempotencyKey | undefined {
+  const key = headers['idempotency-key'];
+  if (key === undefined) return undefined;
+  if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) {
+    return { owner: caller.owner, endpoint, key, bodyHash: bodies.fingerprint(body as object) };
+  }
+  throw new HoldfastError('caller_invalid_request', 'Idempotency-Key must be 1 to 255 printable characters.', {
+    param: 'Idempotency-Key',
+  });
+}
+
+/** `x-request-id` makes a request findable after its connection broke. */
+export function requestIdOf({ headers }: FastifyRequest): string | undefined {
+  const id = headers['x-request-id'];
+  if (id === undefined) return undefined;
+  if (typeof id === 'string' && /^[\x21-\x7e]{1,128}$/.test(id)) return id;
+  throw new HoldfastError('caller_invalid_request', 'x-request-id must be 1 to 128 printable characters.', {
+    param: 'x-request-id',
+  });
+}

@@ -1,0 +1,40 @@
+import type { z } from 'zod';
+import type { Caller } from '../../../domain/caller.ts';
+import { HoldfastError } from '../../../domain/errors.ts';
+import type { RunKind } from '../../../domain/run-state.ts';
+import type { IdempotencyKey } from '../../../storage/postgres/idempotency.ts';
+import type { Run } from '../../../storage/postgres/runs.ts';
+import type { ApiDeps } from '../../context.ts';
+import { type Issue, toProblem } from '../../plugins/validation-problem.ts';
+import type { RunTerms, SubmittedRun } from '../background.ts';
+
+/** A job on its way in. */
+export interface NewJob {
+  /** What its endpoint would take. */
+  readonly body: unknown;
+  readonly caller: Caller;
+  readonly terms: RunTerms;
+  readonly requestId: string | undefined;
+  readonly idempotencyKey: IdempotencyKey | undefined;
+  readonly retryOf?: string;
+  readonly rerunOf?: string;
+}
+
+/** An endpoint whose work can be done as a job. */
+export interface JobKind {
+  readonly kind: RunKind;
+  readonly endpoint: string;
+  /** Throws what the endpoint would answer to that body; nothing runs then. */
+  submit(deps: ApiDeps, job: NewJob): Promise<SubmittedRun>;
+  /** What the endpoint would have answered; undefined while there is nothing. */
+  result(deps: ApiDeps, run: Run): Promise<object | undefined>;
+}
+
+/** The body of a job as its endpoint takes it. Throws `caller_invalid_request` with the field within the job. */
+export function parseBody<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
+  const { success, data, error } = schema.safeParse(body);
+  if (success) return data;
+  const [issue] = error.issues as readonly Issue[];
+  const { param, message } = toProblem({ message: error.message, ...issue, path: ['body', ...(issue?.path ?? [])] });
+  throw new HoldfastError('caller_invalid_request', message, { param });
+}

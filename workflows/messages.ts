@@ -1,0 +1,13 @@
+import { defineUpdate } from '@temporalio/workflow';
+import type { NanoDollars } from '../domain/money.ts';
+
+/** Nothing further begins until the run is resumed; a call under way is finished. */
+export const pauseRun = defineUpdate<void>('pause');
+
+export interface Resumption {
+  /** The most all calls of the run may cost from now on. */
+  readonly maxCostNanos?: NanoDollars;
+}
+
+/** Goes on with a run that was paused or that its budgets stopped. */
+export const resumeRun = defineUpdate<void, [Resumption]>('resume');

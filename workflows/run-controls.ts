@@ -1,0 +1,62 @@
+import { condition, proxyLocalActivities, setHandler } from '@temporalio/workflow';
+import type { Activities } from '../activities/index.ts';
+import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
+import type { NanoDollars } from '../domain/money.ts';
+import type { RunState } from '../domain/run-state.ts';
+import { pauseRun, resumeRun } from './messages.ts';
+
+const records = proxyLocalActivities<Pick<Activities, 'recordState'>>({
+  startToCloseTimeout: '20 seconds',
+  localRetryThreshold: '500 milliseconds',
+  retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
+  summary: 'state of the run',
+});
+
+/** Brings a run into a state, for all to see. */
+export async function recordState(runId: string, state: RunState, error?: ErrorInfo): Promise<void> {
+  await records.recordState(runId, { state, ...(error && { error }) });
+}
+
+/** What operators and callers do to a run in the background while it goes on. */
+export class RunControls {
+  maxCostNanos: NanoDollars | undefined;
+  private paused = false;
+  private resumptions = 0;
+  private readonly runId: string;
+  private readonly deadlineAt: number;
+
+  constructor(runId: string, deadlineAt: number, maxCostNanos: NanoDollars | undefined) {
+    this.runId = runId;
+    this.deadlineAt = deadlineAt;
+    this.maxCostNanos = maxCostNanos;
+    setHandler(pauseRun, () => {
+      this.paused = true;
+    });
+    setHandler(resumeRun, (resumption) => {
+      this.paused = false;
+      this.resumptions += 1;
+      this.maxCostNanos = resumption.maxCostNanos ?? this.maxCostNanos;
+    });
+  }
+
+  /** Before each step. */
+  async gate(): Promise<void> {
+    if (!this.paused) return;
+    await recordState(this.runId, 'paused');
+    await this.until(() => !this.paused);
+    await recordState(this.runId, 'queued');
+  }
+
+  /** A budget does not cover the next call: somebody has to raise it. */
+  async budgetExceeded(error: ErrorInfo): Promise<void> {
+    const before = this.resumptions;
+    await recordState(this.runId, 'budget_exceeded', error);
+    await this.until(() => this.resumptions > before && !this.paused);
+    await recordState(this.runId, 'queued');
+  }
+
+  private async until(wanted: () => boolean): Promise<void> {
+    if (await condition(wanted, Math.max(1, this.deadlineAt - Date.now()))) return;
+    throw new HoldfastError('gateway_deadline_exceeded', 'The run was not resumed before its deadline.');
+  }
+}
