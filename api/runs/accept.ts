@@ -88,15 +88,13 @@ async function place(
     });
     return row.id;
   }
-  if (sharedKey === undefined) {
-    await deps.requests.insert(row);
-    return row.id;
-  }
-  for (;;) {
+  if (sharedKey !== undefined) {
     if (await deps.requests.insertShared(row, sharedKey)) return row.id;
     const joined = await deps.requests.join(caller.owner, sharedKey);
     if (joined !== undefined) return joined;
   }
+  await deps.requests.insert(row);
+  return row.id;
 }
 
 /** A request under an `Idempotency-Key`: the first is made, those after it get its answer. */

@@ -93,11 +93,12 @@ export class Requests {
     }
   }
 
-  /** Adds a caller to the shared request under way. Returns its id, or undefined if there is none any more. */
+  /** Adds a caller to the shared request under way. Returns its id, or undefined if there is none, or it is answered. */
   async join(owner: string, sharedKey: string): Promise<string | undefined> {
     const { rows } = await sql<{ id: string }>`
       UPDATE llm_requests SET callers = callers + 1
       WHERE owner = ${owner} AND shared_key = ${sharedKey} AND completed_at IS NULL AND callers > 0
+        AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = llm_requests.id AND a.state = 'succeeded')
       RETURNING id`.execute(this.db);
     return rows[0]?.id;
   }
