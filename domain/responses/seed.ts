@@ -56,5 +56,5 @@ const echoOf = (body: ResponseBody) => ({
   top_logprobs: body.top_logprobs ?? 0,
   top_p: body.top_p ?? null,
   truncation: body.truncation ?? 'disabled',
-  user: body.user ?? null,
+  ...(body.user !== undefined && { user: body.user }),
 });
