@@ -232,6 +232,33 @@ describe('a stream of events', () => {
     ]);
   });
 
+  it.each([
+    ['went on after it was done', { index: 0, function: { arguments: ' ' } }, functionCall('a', '{} ')],
+    ['turned out to be another', { index: 1, function: { arguments: '' } }, functionCall('z', '{}')],
+  ])('shows a call anew that %s', (_name, late, first) => {
+    const fold = new ResponseEvents(seed);
+    fold.delta(of({ tool_calls: [{ index: 0, id: 'a', function: { name: 'f', arguments: '{}' } }] }));
+    fold.delta(of({ tool_calls: [{ index: 1, id: 'b', function: { name: 'f', arguments: '{}' } }] }));
+    fold.delta(of({ tool_calls: [late] }));
+    const result = resultOf({ tool_calls: [first, functionCall('b', '{}')] }, 'tool_calls');
+    const events = fold.completed(result, metadata);
+    expect(events.map(brief)).toContain('output_item.done 1 fc_1_1 incomplete');
+    expect(
+      events.flatMap((event) => (event.type === 'response.output_item.done' ? [event.item] : [])).slice(1),
+    ).toEqual(outputItemsOf(seed, result, 2));
+    expect(endsWith(events).response.output).toEqual(outputItemsOf(seed, result, 2));
+  });
+
+  it('shows the log probabilities of the rest with the rest', () => {
+    const token = (text: string) => ({ token: text, logprob: -1, bytes: [1], top_logprobs: [] });
+    const content = [token('Hel'), token('lo')];
+    const fold = new ResponseEvents(seed);
+    fold.delta(of({ content: 'Hel' }, { logprobs: { content: content.slice(0, 1) } }));
+    const [rest, done] = fold.completed(resultOf({ content: 'Hello' }, 'stop', { content }), metadata);
+    expect(rest).toMatchObject({ type: 'response.output_text.delta', delta: 'lo', logprobs: [token('lo')] });
+    expect(done).toMatchObject({ type: 'response.output_text.done', text: 'Hello', logprobs: content });
+  });
+
   it('ignores other choices', () => {
     const fold = new ResponseEvents(seed);
     expect(fold.delta([{ index: 1, delta: { content: 'x' } }])).toEqual([]);
