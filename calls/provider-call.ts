@@ -141,7 +141,13 @@ async function countUsage(request: ModelRequest, output: string, reported?: Usag
 const answerText = ({ choices }: ModelAnswer): string =>
   choices
     .map(({ message }) => {
-      const tools = (message.tool_calls ?? []).map((call) => call.function?.name + call.function?.arguments).join('');
+      const tools = (message.tool_calls ?? [])
+        .map((call) =>
+          call.type === 'custom'
+            ? call.custom.name + call.custom.input
+            : call.function?.name + call.function?.arguments,
+        )
+        .join('');
       return (message.content ?? '') + (message.refusal ?? '') + (message.reasoning_content ?? '') + tools;
     })
     .join('');

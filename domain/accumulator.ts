@@ -1,11 +1,28 @@
-import type { Choice, ChoiceDelta, FinishReason, ModelAnswer, StreamEvent, ToolCall, ToolCallDelta } from './chat.ts';
+import type {
+  Choice,
+  ChoiceDelta,
+  CustomToolCall,
+  FinishReason,
+  ModelAnswer,
+  StreamEvent,
+  ToolCall,
+  ToolCallDelta,
+} from './chat.ts';
 import type { Usage } from './money.ts';
+
+interface PartialToolCall {
+  id: string;
+  custom: boolean;
+  name: string;
+  /** Arguments of a function, input of a custom tool. */
+  text: string;
+}
 
 interface PartialChoice {
   content: string | null;
   refusal: string | null;
   reasoning: string;
-  toolCalls: Map<number, { id: string; name: string; arguments: string }>;
+  toolCalls: Map<number, PartialToolCall>;
   logprobs: Record<string, unknown[]> | null;
   finish: { reason: FinishReason; native: string } | null;
 }
@@ -48,7 +65,7 @@ export class StreamAccumulator {
   get text(): string {
     return [...this.choices.values()]
       .map((choice) => {
-        const tools = [...choice.toolCalls.values()].map((call) => call.name + call.arguments).join('');
+        const tools = [...choice.toolCalls.values()].map((call) => call.name + call.text).join('');
         return (choice.content ?? '') + (choice.refusal ?? '') + choice.reasoning + tools;
       })
       .join('');
@@ -84,10 +101,11 @@ export class StreamAccumulator {
 }
 
 function addToolCall(calls: PartialChoice['toolCalls'], delta: ToolCallDelta): void {
-  const call = calls.get(delta.index) ?? { id: '', name: '', arguments: '' };
+  const call = calls.get(delta.index) ?? { id: '', custom: false, name: '', text: '' };
   if (delta.id) call.id = delta.id;
-  call.name += delta.function?.name ?? '';
-  call.arguments += delta.function?.arguments ?? '';
+  if (delta.custom) call.custom = true;
+  call.name += delta.function?.name ?? delta.custom?.name ?? '';
+  call.text += delta.function?.arguments ?? delta.custom?.input ?? '';
   calls.set(delta.index, call);
 }
 
@@ -105,9 +123,7 @@ function mergeLogprobs(
 }
 
 function toChoice(index: number, choice: PartialChoice): Choice {
-  const toolCalls: ToolCall[] = [...choice.toolCalls]
-    .sort(([a], [b]) => a - b)
-    .map(([, { id, name, arguments: args }]) => ({ id, type: 'function', function: { name, arguments: args } }));
+  const toolCalls = [...choice.toolCalls].sort(([a], [b]) => a - b).map(([, call]) => toToolCall(call));
   return {
     index,
     message: {
@@ -122,3 +138,8 @@ function toChoice(index: number, choice: PartialChoice): Choice {
     ...(choice.logprobs && { logprobs: choice.logprobs }),
   };
 }
+
+const toToolCall = ({ id, custom, name, text }: PartialToolCall): ToolCall | CustomToolCall =>
+  custom
+    ? { id, type: 'custom', custom: { name, input: text } }
+    : { id, type: 'function', function: { name, arguments: text } };

@@ -6,17 +6,13 @@ import { z } from 'zod';
 import type { Usage } from './money.ts';
 
 const textPart = z.looseObject({ type: z.literal('text'), text: z.string() });
+export const imageUrl = z
+  .string()
+  .regex(/^(https?:\/\/|data:image\/[a-z.+-]+;base64,)/i, 'must be an http(s) URL or a base64 data URL of an image');
+export const imageDetail = z.enum(['auto', 'low', 'high']);
 const imagePart = z.looseObject({
   type: z.literal('image_url'),
-  image_url: z.looseObject({
-    url: z
-      .string()
-      .regex(
-        /^(https?:\/\/|data:image\/[a-z.+-]+;base64,)/i,
-        'must be an http(s) URL or a base64 data URL of an image',
-      ),
-    detail: z.enum(['auto', 'low', 'high']).optional(),
-  }),
+  image_url: z.looseObject({ url: imageUrl, detail: imageDetail.optional() }),
 });
 const audioPart = z.looseObject({
   type: z.literal('input_audio'),
@@ -123,11 +119,18 @@ export function textOf(content: Message['content']): string {
 
 export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter';
 
+/** A call of a custom tool: its input is free text. OpenAI has them. */
+export interface CustomToolCall {
+  readonly id: string;
+  readonly type: 'custom';
+  readonly custom: { readonly name: string; readonly input: string };
+}
+
 export interface ResultMessage {
   readonly role: 'assistant';
   readonly content: string | null;
   readonly refusal?: string | null;
-  readonly tool_calls?: readonly ToolCall[];
+  readonly tool_calls?: readonly (ToolCall | CustomToolCall)[];
   /** The model's visible reasoning, where a provider gives it (the field name DeepSeek, vLLM and others use). */
   readonly reasoning_content?: string;
 }
@@ -160,8 +163,9 @@ export interface ModelResult extends ModelAnswer {
 export interface ToolCallDelta {
   readonly index: number;
   readonly id?: string;
-  readonly type?: 'function';
+  readonly type?: 'function' | 'custom';
   readonly function?: { readonly name?: string; readonly arguments?: string };
+  readonly custom?: { readonly name?: string; readonly input?: string };
 }
 
 export interface ChoiceDelta {

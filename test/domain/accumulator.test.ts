@@ -52,6 +52,24 @@ describe('StreamAccumulator', () => {
     });
   });
 
+  it('joins the pieces of a custom tool’s input', () => {
+    const tool = (fields: object): StreamEvent => ({
+      type: 'delta',
+      choices: [{ index: 0, delta: { tool_calls: [{ index: 0, ...fields }] } }],
+    });
+    const accumulated = accumulate(
+      start,
+      tool({ id: 'a', type: 'custom', custom: { name: 'sql', input: '' } }),
+      tool({ custom: { input: 'select' } }),
+      tool({ custom: { input: ' 1' } }),
+      stop(),
+    );
+    expect(accumulated.answer().choices[0]?.message.tool_calls).toEqual([
+      { id: 'a', type: 'custom', custom: { name: 'sql', input: 'select 1' } },
+    ]);
+    expect(accumulated.text).toBe('sqlselect 1');
+  });
+
   it('is finished only when every choice is', () => {
     const half = accumulate(
       start,
