@@ -6,14 +6,18 @@ import type { Credential } from './credentials.ts';
 
 export type ProviderType = ProviderConfig['type'];
 
-/** One call to one model. */
-export interface ProviderCall {
+/** A provider's model, and how much of it is asked for. */
+export interface ModelTarget {
   /** The id the provider's API expects. */
   readonly model: string;
   /** Output limit in tokens that must be set upstream where the request has none. */
   readonly outputLimit?: number | undefined;
   /** The most the model can put out, for APIs that demand a limit. */
   readonly maxOutputTokens: number;
+}
+
+/** One call to one model. */
+export interface ProviderCall extends ModelTarget {
   /** Aborts the call on cancel, timeout and deadline. */
   readonly signal: AbortSignal;
   /** Which call to this target it is, from 1. */
