@@ -2,6 +2,7 @@ import type { ProviderConfig } from '../config/gateway-schema.ts';
 import type { ModelAnswer, ModelRequest, StreamEvent } from '../domain/chat.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import type { RoutableProvider } from '../domain/route-plan.ts';
+import type { ProviderBatches } from './batches.ts';
 import type { Credential } from './credentials.ts';
 
 export type ProviderType = ProviderConfig['type'];
@@ -43,6 +44,8 @@ export interface ProviderAdapter extends RoutableProvider {
   readonly timeoutMs: number;
   /** Calls per request, including the first. */
   readonly maxAttempts: number;
+  /** Its own batch API, where it has one. */
+  readonly batches?: ProviderBatches;
 
   complete(request: ModelRequest, call: ProviderCall): Promise<ModelAnswer>;
   stream(request: ModelRequest, call: ProviderCall): AsyncIterable<StreamEvent>;

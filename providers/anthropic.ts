@@ -2,17 +2,25 @@ import type { MessageCreateParamsBase, RawMessageStreamEvent } from '@anthropic-
 import type { StreamEvent } from '../domain/chat.ts';
 import type { ProviderAdapter } from './adapter.ts';
 import { type PartialUsage, refusalText, toAnswer, toFinishReason, toUsage } from './anthropic-answer.ts';
+import { createAnthropicBatches } from './anthropic-batches.ts';
 import { type AnthropicOptions, connectAnthropic, requestOptions } from './anthropic-client.ts';
 import { toAnthropicRequest, versionHeaders } from './anthropic-request.ts';
 import type { AdapterIdentity } from './identity.ts';
 import { anthropicLimits, reportingLimits } from './limit-headers.ts';
 
+export interface AnthropicAdapterOptions extends AnthropicOptions {
+  /** Whether the server has the Message Batches API. @default only Anthropic itself */
+  readonly batches: boolean | undefined;
+}
+
 /** Anthropic's Messages API. */
-export function createAnthropicAdapter(identity: AdapterIdentity, options: AnthropicOptions): ProviderAdapter {
-  const { client, failure } = connectAnthropic(identity.name, options);
+export function createAnthropicAdapter(identity: AdapterIdentity, options: AnthropicAdapterOptions): ProviderAdapter {
+  const connection = connectAnthropic(identity.name, options);
+  const { client, official, failure } = connection;
 
   return {
     ...identity,
+    ...((options.batches ?? official) && { batches: createAnthropicBatches(connection) }),
     async complete(request, call) {
       const params = toAnthropicRequest(request, call);
       try {

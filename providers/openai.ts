@@ -8,15 +8,23 @@ import type { ProviderAdapter } from './adapter.ts';
 import type { AdapterIdentity } from './identity.ts';
 import { openAILimits, reportingLimits } from './limit-headers.ts';
 import { extraOf, toAnswer, toFinishReason, toUsage } from './openai-answer.ts';
+import { createOpenAIBatches } from './openai-batches.ts';
 import { connectOpenAI, type OpenAIOptions, requestOptions } from './openai-client.ts';
 import { toOpenAIRequest } from './openai-request.ts';
 
+export interface OpenAIAdapterOptions extends OpenAIOptions {
+  /** Whether the server has OpenAI's batch API. @default only OpenAI itself */
+  readonly batches: boolean | undefined;
+}
+
 /** OpenAI and every server that speaks its chat completions API. */
-export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOptions): ProviderAdapter {
-  const { client, official, failure } = connectOpenAI(identity.name, options);
+export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIAdapterOptions): ProviderAdapter {
+  const connection = connectOpenAI(identity.name, options);
+  const { client, official, failure } = connection;
 
   return {
     ...identity,
+    ...((options.batches ?? official) && { batches: createOpenAIBatches(connection) }),
     async complete(request, call) {
       try {
         const params = toOpenAIRequest(request, call, official) as unknown as ChatCompletionCreateParamsNonStreaming;
