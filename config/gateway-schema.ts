@@ -38,6 +38,11 @@ const httpProvider = {
   api_key: z.string().optional(),
   base_url: z.preprocess((value) => value || undefined, z.url().optional()),
   default_model: optionalText,
+  /**
+   * Whether batches run through the batch API of the provider's type. By default they do at OpenAI and Anthropic
+   * themselves, and not at another `base_url`: most servers there have none.
+   */
+  batches: z.boolean().optional(),
 };
 
 export const providerSchema = z.discriminatedUnion('type', [

@@ -2,18 +2,23 @@ import type { ProviderConfig } from '../config/gateway-schema.ts';
 import type { ModelAnswer, ModelRequest, StreamEvent } from '../domain/chat.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import type { RoutableProvider } from '../domain/route-plan.ts';
+import type { ProviderBatches } from './batches.ts';
 import type { Credential } from './credentials.ts';
 
 export type ProviderType = ProviderConfig['type'];
 
-/** One call to one model. */
-export interface ProviderCall {
+/** A provider's model, and how much of it is asked for. */
+export interface ModelTarget {
   /** The id the provider's API expects. */
   readonly model: string;
   /** Output limit in tokens that must be set upstream where the request has none. */
   readonly outputLimit?: number | undefined;
   /** The most the model can put out, for APIs that demand a limit. */
   readonly maxOutputTokens: number;
+}
+
+/** One call to one model. */
+export interface ProviderCall extends ModelTarget {
   /** Aborts the call on cancel, timeout and deadline. */
   readonly signal: AbortSignal;
   /** Which call to this target it is, from 1. */
@@ -39,6 +44,8 @@ export interface ProviderAdapter extends RoutableProvider {
   readonly timeoutMs: number;
   /** Calls per request, including the first. */
   readonly maxAttempts: number;
+  /** Its own batch API, where it has one. */
+  readonly batches?: ProviderBatches;
 
   complete(request: ModelRequest, call: ProviderCall): Promise<ModelAnswer>;
   stream(request: ModelRequest, call: ProviderCall): AsyncIterable<StreamEvent>;

@@ -8,7 +8,7 @@ import type {
   ToolChoice,
 } from '@anthropic-ai/sdk/resources/messages';
 import { type Message, type ModelRequest, outputLimit, textOf, type UserMessage } from '../domain/chat.ts';
-import type { ProviderCall } from './adapter.ts';
+import type { ModelTarget } from './adapter.ts';
 import { effortOf, thinkingBudgetOf, thinksByBudget } from './claude-thinking.ts';
 import { parseDataUrl, parseToolArguments, systemText } from './translate.ts';
 
@@ -30,14 +30,14 @@ function toSampling({ temperature = 1, top_p = 1 }: ModelRequest): { temperature
 }
 
 /** The unified request in the shape of the Messages API. */
-export function toAnthropicRequest(request: ModelRequest, call: ProviderCall): Request {
+export function toAnthropicRequest(request: ModelRequest, target: ModelTarget): Request {
   const system = systemText(request.messages);
-  const maxTokens = outputLimit(request) ?? call.outputLimit ?? call.maxOutputTokens;
+  const maxTokens = outputLimit(request) ?? target.outputLimit ?? target.maxOutputTokens;
   const stop = typeof request.stop === 'string' ? [request.stop] : request.stop;
-  const outputConfig = toOutputConfig(request, call.model);
-  const thinking = toThinking(request, call.model, maxTokens);
+  const outputConfig = toOutputConfig(request, target.model);
+  const thinking = toThinking(request, target.model, maxTokens);
   return {
-    model: call.model,
+    model: target.model,
     max_tokens: maxTokens,
     messages: toMessages(request.messages),
     ...(system && { system }),

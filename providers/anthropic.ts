@@ -1,40 +1,26 @@
-import Anthropic from '@anthropic-ai/sdk';
-import type {
-  Message as AnthropicMessage,
-  MessageCreateParamsBase,
-  RawMessageStreamEvent,
-} from '@anthropic-ai/sdk/resources/messages';
-import type { FinishReason, ModelAnswer, StreamEvent, ToolCall } from '../domain/chat.ts';
-import type { Usage } from '../domain/money.ts';
-import type { ProviderAdapter, ProviderCall } from './adapter.ts';
+import type { MessageCreateParamsBase, RawMessageStreamEvent } from '@anthropic-ai/sdk/resources/messages';
+import type { StreamEvent } from '../domain/chat.ts';
+import type { ProviderAdapter } from './adapter.ts';
+import { type PartialUsage, refusalText, toAnswer, toFinishReason, toUsage } from './anthropic-answer.ts';
+import { createAnthropicBatches } from './anthropic-batches.ts';
+import { type AnthropicOptions, connectAnthropic, requestOptions } from './anthropic-client.ts';
 import { toAnthropicRequest, versionHeaders } from './anthropic-request.ts';
-import { type Credential, secretsOf } from './credentials.ts';
-import { toProviderError } from './errors.ts';
 import type { AdapterIdentity } from './identity.ts';
 import { anthropicLimits, reportingLimits } from './limit-headers.ts';
 
-export interface AnthropicOptions {
-  readonly apiKey: string | undefined;
-  readonly baseUrl: string | undefined;
+export interface AnthropicAdapterOptions extends AnthropicOptions {
+  /** Whether the server has the Message Batches API. @default only Anthropic itself */
+  readonly batches: boolean | undefined;
 }
 
 /** Anthropic's Messages API. */
-export function createAnthropicAdapter(identity: AdapterIdentity, options: AnthropicOptions): ProviderAdapter {
-  const client = new Anthropic({
-    apiKey: options.apiKey || 'none',
-    authToken: null,
-    // The SDK sends a bearer token; proxies that predate it read this header, and Anthropic takes either.
-    defaultHeaders: { 'x-api-key': options.apiKey || 'none' },
-    baseURL: options.baseUrl ?? 'https://api.anthropic.com',
-    maxRetries: 0,
-    // The call's signal is the only clock. Giving one also stops the SDK from refusing long non-streaming calls.
-    timeout: 24 * 60 * 60 * 1000,
-  });
-  const failure = (error: unknown, credential: Credential | undefined) =>
-    toProviderError(error, identity.name, [options.apiKey ?? '', ...secretsOf(credential)]);
+export function createAnthropicAdapter(identity: AdapterIdentity, options: AnthropicAdapterOptions): ProviderAdapter {
+  const connection = connectAnthropic(identity.name, options);
+  const { client, official, failure } = connection;
 
   return {
     ...identity,
+    ...((options.batches ?? official) && { batches: createAnthropicBatches(connection) }),
     async complete(request, call) {
       const params = toAnthropicRequest(request, call);
       try {
@@ -68,58 +54,6 @@ export function createAnthropicAdapter(identity: AdapterIdentity, options: Anthr
         throw failure(error, credential);
       }
     },
-  };
-}
-
-/** Headers rather than a client for each key: all of them share its connections. */
-const requestOptions = (
-  { signal, credential }: Pick<ProviderCall, 'signal' | 'credential'>,
-  headers: Readonly<Record<string, string>> = {},
-) => ({
-  signal,
-  headers: {
-    ...headers,
-    ...(credential &&
-      'apiKey' in credential && {
-        authorization: `Bearer ${credential.apiKey}`,
-        'x-api-key': credential.apiKey,
-      }),
-  },
-});
-
-function toAnswer(message: AnthropicMessage): ModelAnswer {
-  let text = '';
-  let thinking = '';
-  const toolCalls: ToolCall[] = [];
-  for (const block of message.content) {
-    if (block.type === 'text') text += block.text;
-    else if (block.type === 'thinking') thinking += block.thinking;
-    else if (block.type === 'tool_use') {
-      toolCalls.push({
-        id: block.id,
-        type: 'function',
-        function: { name: block.name, arguments: JSON.stringify(block.input ?? {}) },
-      });
-    }
-  }
-  const native = message.stop_reason ?? 'end_turn';
-  return {
-    model: message.model,
-    choices: [
-      {
-        index: 0,
-        message: {
-          role: 'assistant',
-          content: text || null,
-          ...(native === 'refusal' && { refusal: refusalText(message.stop_details) }),
-          ...(toolCalls.length > 0 && { tool_calls: toolCalls }),
-          ...(thinking && { reasoning_content: thinking }),
-        },
-        finish_reason: toFinishReason(native),
-        native_finish_reason: native,
-      },
-    ],
-    usage: toUsage(message.usage),
   };
 }
 
@@ -183,44 +117,5 @@ type Delta = Extract<StreamEvent, { type: 'delta' }>['choices'][number]['delta']
 const textDelta = (delta: Delta): StreamEvent => ({ type: 'delta', choices: [{ index: 0, delta }] });
 const toolDelta = (call: NonNullable<Delta['tool_calls']>[number]): StreamEvent => textDelta({ tool_calls: [call] });
 
-const refusalText = (details: { explanation?: string | null } | null | undefined): string =>
-  details?.explanation || 'The model refused to answer.';
-
-function toFinishReason(native: string): FinishReason {
-  switch (native) {
-    case 'max_tokens':
-    case 'model_context_window_exceeded':
-      return 'length';
-    case 'tool_use':
-      return 'tool_calls';
-    case 'refusal':
-      return 'content_filter';
-    default:
-      return 'stop';
-  }
-}
-
-interface PartialUsage {
-  readonly input_tokens?: number | null;
-  readonly output_tokens?: number | null;
-  readonly cache_read_input_tokens?: number | null;
-  readonly cache_creation_input_tokens?: number | null;
-  readonly output_tokens_details?: { readonly thinking_tokens?: number } | null;
-}
-
 const withoutNulls = <T extends object>(value: T): Partial<T> =>
   Object.fromEntries(Object.entries(value).filter(([, field]) => field !== null)) as Partial<T>;
-
-/** Anthropic counts cached tokens beside `input_tokens`, the unified usage inside them. */
-function toUsage(usage: PartialUsage): Usage {
-  const cached = usage.cache_read_input_tokens ?? 0;
-  const written = usage.cache_creation_input_tokens ?? 0;
-  return {
-    inputTokens: (usage.input_tokens ?? 0) + cached + written,
-    cachedInputTokens: cached,
-    cacheWriteTokens: written,
-    outputTokens: usage.output_tokens ?? 0,
-    reasoningTokens: usage.output_tokens_details?.thinking_tokens ?? 0,
-    estimated: false,
-  };
-}

@@ -120,6 +120,7 @@ function byStatus(status: number): ErrorCode {
 const SPECIFIC_REASONS: Readonly<Record<string, ErrorCode>> = {
   // OpenAI and compatible servers
   insufficient_quota: 'provider_quota_exhausted',
+  billing_hard_limit_reached: 'provider_quota_exhausted',
   context_length_exceeded: 'provider_context_length',
   content_filter: 'provider_content_filtered',
   content_policy_violation: 'provider_content_filtered',
@@ -154,6 +155,7 @@ const GENERIC_REASONS: Readonly<Record<string, ErrorCode>> = {
   permission_error: 'provider_auth',
   not_found_error: 'provider_model_not_found',
   timeout_error: 'provider_timeout',
+  request_timeout: 'provider_timeout',
   invalid_request_error: 'provider_invalid_request',
 };
 

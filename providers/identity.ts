@@ -4,7 +4,7 @@ import { PROVIDER_CAPABILITIES } from './capabilities.ts';
 import { STORED } from './credentials.ts';
 
 /** The part of an adapter that its config alone decides. */
-export type AdapterIdentity = Omit<ProviderAdapter, 'complete' | 'stream' | 'probe'>;
+export type AdapterIdentity = Omit<ProviderAdapter, 'complete' | 'stream' | 'probe' | 'batches'>;
 
 const LABELS = {
   openai: 'OpenAIProvider',

@@ -1,62 +1,33 @@
-import OpenAI from 'openai';
 import type {
-  ChatCompletion,
   ChatCompletionChunk,
   ChatCompletionCreateParamsNonStreaming,
   ChatCompletionCreateParamsStreaming,
 } from 'openai/resources/chat/completions';
-import type { CompletionUsage } from 'openai/resources/completions';
-import type {
-  Choice,
-  ChoiceDelta,
-  FinishReason,
-  ModelAnswer,
-  ModelRequest,
-  ResultMessage,
-  StreamEvent,
-} from '../domain/chat.ts';
-import { outputLimit } from '../domain/chat.ts';
-import type { Usage } from '../domain/money.ts';
-import type { ProviderAdapter, ProviderCall } from './adapter.ts';
-import { type Credential, secretsOf } from './credentials.ts';
-import { toProviderError } from './errors.ts';
+import type { ChoiceDelta, StreamEvent } from '../domain/chat.ts';
+import type { ProviderAdapter } from './adapter.ts';
 import type { AdapterIdentity } from './identity.ts';
 import { openAILimits, reportingLimits } from './limit-headers.ts';
+import { extraOf, toAnswer, toFinishReason, toUsage } from './openai-answer.ts';
+import { createOpenAIBatches } from './openai-batches.ts';
+import { connectOpenAI, type OpenAIOptions, requestOptions } from './openai-client.ts';
+import { toOpenAIRequest } from './openai-request.ts';
 
-export interface OpenAIOptions {
-  readonly apiKey: string | undefined;
-  readonly baseUrl: string | undefined;
+export interface OpenAIAdapterOptions extends OpenAIOptions {
+  /** Whether the server has OpenAI's batch API. @default only OpenAI itself */
+  readonly batches: boolean | undefined;
 }
 
 /** OpenAI and every server that speaks its chat completions API. */
-export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOptions): ProviderAdapter {
-  const client = new OpenAI({
-    // Servers without authentication still need a value here, or the SDK looks for OPENAI_API_KEY.
-    apiKey: options.apiKey || 'none',
-    baseURL: options.baseUrl ?? 'https://api.openai.com/v1',
-    organization: null,
-    project: null,
-    maxRetries: 0,
-    // The call's signal is the only clock; this one must never fire first.
-    timeout: 24 * 60 * 60 * 1000,
-  });
-  const failure = (error: unknown, credential: Credential | undefined) =>
-    toProviderError(error, identity.name, [options.apiKey ?? '', ...secretsOf(credential)]);
-  const official = new URL(client.baseURL).hostname.endsWith('openai.com');
-
-  const body = (request: ModelRequest, { model, outputLimit: limit }: ProviderCall) => ({
-    ...request,
-    model,
-    ...(limit !== undefined &&
-      outputLimit(request) === undefined &&
-      (official ? { max_completion_tokens: limit } : { max_tokens: limit })),
-  });
+export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIAdapterOptions): ProviderAdapter {
+  const connection = connectOpenAI(identity.name, options);
+  const { client, official, failure } = connection;
 
   return {
     ...identity,
+    ...((options.batches ?? official) && { batches: createOpenAIBatches(connection) }),
     async complete(request, call) {
       try {
-        const params = body(request, call) as unknown as ChatCompletionCreateParamsNonStreaming;
+        const params = toOpenAIRequest(request, call, official) as unknown as ChatCompletionCreateParamsNonStreaming;
         const created = client.chat.completions.create(params, requestOptions(call));
         return toAnswer(await reportingLimits(created, call, openAILimits));
       } catch (error) {
@@ -66,7 +37,7 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
     async *stream(request, call) {
       try {
         const params = {
-          ...body(request, call),
+          ...toOpenAIRequest(request, call, official),
           stream: true,
           stream_options: { include_usage: true },
         } as unknown as ChatCompletionCreateParamsStreaming;
@@ -89,29 +60,6 @@ export function createOpenAIAdapter(identity: AdapterIdentity, options: OpenAIOp
         throw failure(error, credential);
       }
     },
-  };
-}
-
-/** A header rather than a client for each key: all of them share its connections. */
-const requestOptions = ({ signal, credential }: Pick<ProviderCall, 'signal' | 'credential'>) => ({
-  signal,
-  ...(credential && 'apiKey' in credential && { headers: { authorization: `Bearer ${credential.apiKey}` } }),
-});
-
-function toAnswer(completion: ChatCompletion): ModelAnswer {
-  return {
-    model: completion.model,
-    choices: completion.choices.map(
-      (choice): Choice => ({
-        index: choice.index,
-        message: choice.message as unknown as ResultMessage,
-        finish_reason: toFinishReason(choice.finish_reason),
-        native_finish_reason: choice.finish_reason,
-        ...(choice.logprobs && { logprobs: choice.logprobs }),
-      }),
-    ),
-    usage: completion.usage ? toUsage(completion.usage) : null,
-    extra: extraOf(completion),
   };
 }
 
@@ -142,39 +90,3 @@ type Delta = ChatCompletionChunk.Choice.Delta & {
   readonly reasoning_content?: string | null;
   readonly reasoning?: string | null;
 };
-
-/** Fields of the answer beyond the ones the gateway sets itself, such as `system_fingerprint` or `citations`. */
-function extraOf(completion: ChatCompletion | ChatCompletionChunk): Record<string, unknown> {
-  const {
-    id: _id,
-    object: _object,
-    created: _created,
-    model: _model,
-    choices: _choices,
-    usage: _usage,
-    ...extra
-  } = completion;
-  return Object.fromEntries(Object.entries(extra).filter(([key, value]) => value != null && !key.startsWith('_')));
-}
-
-function toFinishReason(reason: string): FinishReason {
-  if (reason === 'length' || reason === 'content_filter') return reason;
-  return reason === 'tool_calls' || reason === 'function_call' ? 'tool_calls' : 'stop';
-}
-
-function toUsage(usage: CompletionUsage): Usage {
-  const { audio_tokens: audioInput } = usage.prompt_tokens_details ?? {};
-  const { audio_tokens: audioOutput } = usage.completion_tokens_details ?? {};
-  const deepseekCacheHits = (usage as { prompt_cache_hit_tokens?: number }).prompt_cache_hit_tokens;
-  return {
-    inputTokens: usage.prompt_tokens,
-    cachedInputTokens: usage.prompt_tokens_details?.cached_tokens ?? deepseekCacheHits ?? 0,
-    cacheWriteTokens: 0,
-    // xAI and Gemini leave reasoning out of completion_tokens but bill it as output; the total has it.
-    outputTokens: Math.max(usage.completion_tokens, (usage.total_tokens ?? 0) - usage.prompt_tokens),
-    reasoningTokens: usage.completion_tokens_details?.reasoning_tokens ?? 0,
-    ...(audioInput && { audioInputTokens: audioInput }),
-    ...(audioOutput && { audioOutputTokens: audioOutput }),
-    estimated: false,
-  };
-}

@@ -19,9 +19,9 @@ function createAdapter(name: string, config: ProviderConfig): ProviderAdapter {
   const identity = identityOf(name, config);
   switch (config.type) {
     case 'openai':
-      return createOpenAIAdapter(identity, { apiKey: configuredKey(config.api_key), baseUrl: config.base_url });
+      return createOpenAIAdapter(identity, optionsOf(config));
     case 'anthropic':
-      return createAnthropicAdapter(identity, { apiKey: configuredKey(config.api_key), baseUrl: config.base_url });
+      return createAnthropicAdapter(identity, optionsOf(config));
     case 'bedrock':
       return createBedrockAdapter(identity, { region: config.region ?? 'us-east-1', endpoint: config.endpoint });
     case 'demo':
@@ -29,7 +29,11 @@ function createAdapter(name: string, config: ProviderConfig): ProviderAdapter {
   }
 }
 
-const configuredKey = (key: string | undefined): string | undefined => (key === STORED ? undefined : key);
+const optionsOf = ({ api_key, base_url, batches }: Extract<ProviderConfig, { type: 'openai' | 'anthropic' }>) => ({
+  apiKey: api_key === STORED ? undefined : api_key,
+  baseUrl: base_url,
+  batches,
+});
 
 /** What routing decides by, from the config and the providers that are on. */
 export function buildRoutingTable(

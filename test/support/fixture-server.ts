@@ -1,10 +1,11 @@
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 export interface Received {
   readonly method: string;
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
+  /** JSON, or the text of a multipart form. */
   // biome-ignore lint/suspicious/noExplicitAny: tests look into whatever a provider would have received
   readonly body: any;
 }
@@ -14,7 +15,8 @@ export interface Reply {
   readonly headers?: Record<string, string>;
   /** JSON, raw bytes, or the chunks of a stream with an optional cut of the connection at the end. */
   readonly body?: object | Buffer;
-  readonly chunks?: readonly (string | Buffer)[];
+  /** Taken no faster than the client reads. */
+  readonly chunks?: Iterable<string | Buffer>;
   readonly cut?: boolean;
   /** Milliseconds before the first byte. */
   readonly delayMs?: number;
@@ -39,7 +41,7 @@ export class FixtureServer {
         method: request.method ?? '',
         path: decodeURIComponent(request.url ?? ''),
         headers: request.headers,
-        body: text ? JSON.parse(text) : undefined,
+        body: request.headers['content-type']?.startsWith('multipart/') ? text : text ? JSON.parse(text) : undefined,
       };
       this.received.push(received);
       const {
@@ -57,10 +59,12 @@ export class FixtureServer {
       if (response.destroyed) return;
       if (chunks) {
         response.writeHead(status, { 'content-type': 'text/event-stream', ...headers });
-        for (const [index, chunk] of chunks.entries()) {
-          if (index > 0) await pause(intervalMs);
+        let first = true;
+        for (const chunk of chunks) {
+          if (!first) await pause(intervalMs);
+          first = false;
           if (response.destroyed) return;
-          response.write(chunk);
+          if (!response.write(chunk)) await drained(response);
         }
         // Let the client see what was written before the connection breaks.
         if (cut) setTimeout(() => response.destroy(), 20);
@@ -102,6 +106,16 @@ export class FixtureServer {
 }
 
 const pause = (ms: number) => (ms > 0 ? new Promise((resolve) => setTimeout(resolve, ms)) : Promise.resolve());
+
+const drained = (response: ServerResponse) =>
+  new Promise<void>((resolve) => {
+    const done = () => {
+      response.off('drain', done).off('close', done);
+      resolve();
+    };
+    response.on('drain', done).on('close', done);
+    if (response.destroyed) done();
+  });
 
 /** Server-sent events; an event with a `type` also gets the `event:` line that Anthropic sends. */
 export const sse = (...events: readonly (object | string)[]): string[] =>
