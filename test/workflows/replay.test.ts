@@ -48,6 +48,7 @@ providers:
   other: { type: openai, base_url: "${upstream.url}/other/v1", api_key: k, default_model: some-model }
 fallback: { fallback_order: [other] }
 retry: { retry_delay: 0.01 }
+budgets: { webhook: { url: "${upstream.url}/alerts" } }
 `,
       'configured',
     );
@@ -106,6 +107,18 @@ retry: { retry_delay: 0.01 }
       release();
       await first;
       return runOf(await second);
+    },
+    'completion-alerted': async () => {
+      upstream.reply = () => ({ body: openaiCompletion('hi') });
+      const team = crypto.randomUUID();
+      const { key } = await gateway.json('/config/virtual-keys', { json: { name: 'member', team } });
+      await gateway.json('/api/v1/budgets', {
+        json: { scope: { type: 'team', id: team }, kind: 'soft', limit_usd: 0.000001 },
+      });
+      const run = runOf(await ask(key));
+      // At 50, 80 and 100 %.
+      await eventually(async () => upstream.count(/alerts/) === 3);
+      return run;
     },
     'cost-report': async () => {
       const { id } = await gateway.json('/api/v1/reports', { json: { period: 'daily', since: '2003-01-02' } });
