@@ -3,8 +3,9 @@ import { type CostReportDeps, createCostReportActivities } from './cost-report.t
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
 import { createSweepActivities, type SweepDeps } from './sweep.ts';
+import { createWebhookActivities, type WebhookDeps } from './webhook.ts';
 
-export type ActivityDeps = ProviderCallDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps & CostReportDeps;
+export type ActivityDeps = ProviderCallDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps & WebhookDeps & CostReportDeps;
 
 /** Everything a workflow may ask the world to do. */
 export const createActivities = (deps: ActivityDeps) => ({
@@ -13,6 +14,7 @@ export const createActivities = (deps: ActivityDeps) => ({
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),
+  ...createWebhookActivities(deps),
 });
 
 export type Activities = ReturnType<typeof createActivities>;

@@ -3,3 +3,4 @@ export { budgetAlert } from './budget-alert.ts';
 export { completion } from './completion.ts';
 export { costReport } from './cost-report.ts';
 export { sweep } from './sweep.ts';
+export { webhook } from './webhook.ts';
