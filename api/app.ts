@@ -31,6 +31,7 @@ import { settings } from './routes/settings.ts';
 import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
+import { webhooks } from './routes/webhooks.ts';
 
 /** The front door. Listens to nothing: the composition root does. */
 export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
@@ -61,7 +62,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs, webhooks];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
   for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);

@@ -3,11 +3,13 @@ import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
+import { publicAddresses } from '../activities/address-policy.ts';
 import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
 import { LiveRouting } from '../api/live-routing.ts';
 import { TemporalReports } from '../api/runs/temporal-reports.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
+import { TemporalWebhooks } from '../api/runs/temporal-webhooks.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
@@ -40,6 +42,7 @@ import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import { Webhooks } from '../storage/postgres/webhooks.ts';
 import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
@@ -112,6 +115,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const reservations = new Reservations(db);
     const costs = new Costs(db);
     const costReports = new CostReports(db);
+    const webhooks = new Webhooks(db, cipher);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
@@ -148,6 +152,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           streams,
           calls,
           budgetWebhook: config.gateway.budgets.webhook,
+          webhooks,
+          webhookAddresses: publicAddresses(config.gateway.webhooks.allowed_private_hosts),
+          webhookTimeoutMs: config.gateway.webhooks.timeout * 1000,
           presenceOf: (runId) => presenceOf(client, runId),
           costs,
           costReports,
@@ -182,6 +189,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           ledger: new Ledger(db),
           costs,
           costReports,
+          webhooks,
           overlays,
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
@@ -195,6 +203,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           streams,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
+          webhookRuns: new TemporalWebhooks({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),
           redis: options.redisUrl ? 'configured' : 'embedded',
           isReady: () => ready,
