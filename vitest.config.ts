@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 // Without servers: pure code and adapters against recorded shapes.
-const unit = ['domain', 'config', 'providers'];
+const unit = ['domain', 'config', 'providers', 'activities'];
 // With real Temporal, Postgres and Redis, one file at a time: two cores are all a small machine has.
 const integration = ['storage', 'planning', 'calls', 'workflows', 'api', 'embedded', 'cli'];
 

@@ -1,8 +1,9 @@
 import { ApplicationFailure } from '@temporalio/common';
-import { Webhook } from 'standardwebhooks';
 import { toDollars } from '../domain/money.ts';
 import { type BudgetAlert, budgetAlerts } from '../storage/postgres/budget-alerts.ts';
 import type { Sql } from '../storage/postgres/database.ts';
+import { ANY_ADDRESS } from './address-policy.ts';
+import { describePosted, sendWebhook, wasTaken } from './send-webhook.ts';
 
 export interface BudgetWebhook {
   readonly url: string;
@@ -14,36 +15,20 @@ export interface BudgetWebhookDeps {
   readonly db: Sql;
   /** undefined: nobody is told. */
   readonly budgetWebhook: BudgetWebhook | undefined;
+  /** Milliseconds a receiver has to answer. */
+  readonly webhookTimeoutMs: number;
 }
 
-/** Milliseconds a receiver has to answer. */
-const TIMEOUT_MS = 10_000;
-
 /** Tells the configured receiver that a budget passed a threshold. Anything but a 2xx is tried again. */
-export function createBudgetWebhookActivities({ db, budgetWebhook }: BudgetWebhookDeps) {
+export function createBudgetWebhookActivities({ db, budgetWebhook, webhookTimeoutMs }: BudgetWebhookDeps) {
   return {
     async deliverBudgetAlert(alertId: string): Promise<'delivered' | 'obsolete'> {
       const [alert] = await budgetAlerts(db, [alertId]);
       if (!alert || !budgetWebhook) return 'obsolete';
-      const body = JSON.stringify(toEvent(alert));
-      const now = new Date();
-      const { url, secret } = budgetWebhook;
-      const response = await fetch(url, {
-        method: 'POST',
-        redirect: 'error',
-        signal: AbortSignal.timeout(TIMEOUT_MS),
-        headers: {
-          'content-type': 'application/json',
-          'webhook-id': alert.id,
-          'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
-          ...(secret && { 'webhook-signature': new Webhook(secret).sign(alert.id, now, body) }),
-        },
-        body,
-      }).catch((error: Error) => {
-        throw undelivered(`no answer (${error.name})`);
-      });
-      await response.body?.cancel();
-      if (!response.ok) throw undelivered(`status ${response.status}`);
+      const message = { ...budgetWebhook, id: alert.id, body: JSON.stringify(toEvent(alert)) };
+      // The operator's own URL, and often one of an internal network.
+      const posted = await sendWebhook(message, { timeoutMs: webhookTimeoutMs, addresses: ANY_ADDRESS });
+      if (!wasTaken(posted)) throw undelivered(describePosted(posted));
       return 'delivered';
     },
   };

@@ -4,8 +4,15 @@ import { createProviderCallActivities, type ProviderCallDeps } from './provider-
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
 import { createRunActivities, type RunDeps } from './runs.ts';
 import { createSweepActivities, type SweepDeps } from './sweep.ts';
+import { createWebhookActivities, type WebhookDeps } from './webhook.ts';
 
-export type ActivityDeps = ProviderCallDeps & RunDeps & QuotaDeps & SweepDeps & BudgetWebhookDeps & CostReportDeps;
+export type ActivityDeps = ProviderCallDeps &
+  RunDeps &
+  QuotaDeps &
+  SweepDeps &
+  BudgetWebhookDeps &
+  WebhookDeps &
+  CostReportDeps;
 
 /** Everything a workflow may ask the world to do. */
 export const createActivities = (deps: ActivityDeps) => ({
@@ -15,6 +22,7 @@ export const createActivities = (deps: ActivityDeps) => ({
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),
+  ...createWebhookActivities(deps),
 });
 
 export type Activities = ReturnType<typeof createActivities>;

@@ -32,6 +32,7 @@ import { settings } from './routes/settings.ts';
 import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
+import { webhooks } from './routes/webhooks.ts';
 
 /** The front door. Listens to nothing: the composition root does. */
 export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
@@ -62,9 +63,10 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, generate, jobs, estimate, logs, usage, costs];
+  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const inBackground = [jobs, webhooks];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
-  for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);
+  for (const routes of [...serving, ...inBackground, ...operating, ...administering]) await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

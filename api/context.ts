@@ -22,10 +22,12 @@ import type { Requests } from '../storage/postgres/requests.ts';
 import type { Runs } from '../storage/postgres/runs.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import type { Webhooks } from '../storage/postgres/webhooks.ts';
 import type { JournalledStreamLog } from '../storage/streams/journalled.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import type { TemporalReports } from './runs/temporal-reports.ts';
 import type { TemporalRuns } from './runs/temporal-runs.ts';
+import type { TemporalWebhooks } from './runs/temporal-webhooks.ts';
 
 /** Everything the front door works with. */
 export interface ApiDeps {
@@ -46,6 +48,7 @@ export interface ApiDeps {
   readonly ledger: Ledger;
   readonly costs: Costs;
   readonly costReports: CostReports;
+  readonly webhooks: Webhooks;
   readonly overlays: Overlays;
   readonly virtualKeys: VirtualKeys;
   readonly policies: Policies;
@@ -64,6 +67,7 @@ export interface ApiDeps {
   readonly storedRuns: Runs;
   readonly runs: TemporalRuns;
   readonly reportRuns: TemporalReports;
+  readonly webhookRuns: TemporalWebhooks;
   /** Stops a cancelled request's calls at once, if this process makes them. */
   readonly abortCalls: (requestId: string) => void;
   /** Is the stream log Redis or in process? For /health. */

@@ -3,10 +3,12 @@ import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
+import { publicAddresses } from '../activities/address-policy.ts';
 import { createActivities } from '../activities/index.ts';
 import { buildApp } from '../api/app.ts';
 import { TemporalReports } from '../api/runs/temporal-reports.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
+import { TemporalWebhooks } from '../api/runs/temporal-webhooks.ts';
 import { CallStreams } from '../calls/call-streams.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
@@ -44,6 +46,7 @@ import { RunEvents } from '../storage/postgres/run-events.ts';
 import { Runs } from '../storage/postgres/runs.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
+import { Webhooks } from '../storage/postgres/webhooks.ts';
 import { JournalledStreamLog } from '../storage/streams/journalled.ts';
 import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
@@ -121,6 +124,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const runs = new Runs(db, runEvents);
     const idempotency = new Idempotency(db);
     const journal = new JournalledStreamLog(runEvents, streams);
+    const webhooks = new Webhooks(db, cipher);
     const calls = new Calls({
       attempts: new Attempts(db),
       reservations,
@@ -161,6 +165,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           budgetWebhook: config.gateway.budgets.webhook,
           idempotency,
           retentionDays: config.gateway.retention.days,
+          webhooks,
+          webhookAddresses: publicAddresses(config.gateway.webhooks.allowed_private_hosts),
+          webhookTimeoutMs: config.gateway.webhooks.timeout * 1000,
           presenceOf: (runId) => presenceOf(client, runId),
           costs,
           costReports,
@@ -201,6 +208,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           ledger: new Ledger(db),
           costs,
           costReports,
+          webhooks,
           overlays,
           virtualKeys: new VirtualKeys(db),
           policies: new Policies(db),
@@ -216,6 +224,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           storedRuns: runs,
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
+          webhookRuns: new TemporalWebhooks({ ...temporal, taskQueue: options.taskQueue }),
           abortCalls: (requestId) => calls.abort(requestId),
           redis: options.redisUrl ? 'configured' : 'embedded',
           isReady: () => ready,

@@ -112,6 +112,18 @@ const retry = z.strictObject({
   retry_delay: z.number().min(0).max(30).default(1),
 });
 
+/** A name, an address or a network: `hooks.internal`, `10.1.2.3`, `10.0.0.0/8`. */
+const hostOrNetwork = z.union([z.hostname(), z.ipv6(), z.cidrv4(), z.cidrv6()], {
+  error: 'must be a host name, an address or a network such as 10.0.0.0/8',
+});
+
+const webhooks = z.strictObject({
+  /** Seconds a receiver has to answer; the budgets' webhook too. At most what one try of a workflow's may take. */
+  timeout: seconds.max(60).default(10),
+  /** Receivers of runs that callers may name although their addresses are not public. */
+  allowed_private_hosts: z.array(hostOrNetwork).default([]),
+});
+
 const logging = z.strictObject({
   /** Characters of the last user message kept in `llm_requests.prompt`; 0 keeps none. */
   prompt_preview: z.int().min(0).max(10_000).default(0),
@@ -152,6 +164,8 @@ const gatewayObject = z.strictObject({
     })
     .prefault({}),
   retry: retry.prefault({}),
+  /** What receivers are told about runs. */
+  webhooks: webhooks.prefault({}),
   server: z
     .strictObject({
       /** Largest request body in megabytes. */

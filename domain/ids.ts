@@ -14,7 +14,8 @@ export type IdPrefix =
   | 'proj'
   | 'user'
   | 'bud'
-  | 'aud';
+  | 'aud'
+  | 'evt';
 
 /** A time-ordered unique id such as `chatcmpl-0199…`; it is the request, run, completion and workflow id at once. */
 export const newId = (prefix: IdPrefix): string => `${prefix}-${uuidv7().replaceAll('-', '')}`;

@@ -1,4 +1,5 @@
 import { type ErrorCode, type ErrorOptions, HoldfastError } from '../domain/errors.ts';
+import { retryAfterMs } from '../domain/retry-after.ts';
 
 interface ProviderErrorOptions extends ErrorOptions {
   /** The provider may have done (and bill) the work: it took the request and never answered. */
@@ -177,21 +178,12 @@ function systemCodeOf(error: unknown): string | undefined {
   return undefined;
 }
 
-/** Milliseconds of `retry-after-ms` or `retry-after` (seconds or an HTTP date). */
 function retryAfter(headers: unknown): number | undefined {
-  const get = (name: string): string | undefined => {
-    if (headers instanceof Headers) return headers.get(name) ?? undefined;
+  return retryAfterMs((name) => {
+    if (headers instanceof Headers) return headers.get(name);
     const value = record(headers)[name];
     return typeof value === 'string' ? value : undefined;
-  };
-  const milliseconds = Number.parseFloat(get('retry-after-ms') ?? '');
-  if (milliseconds >= 0) return milliseconds;
-  const header = get('retry-after');
-  if (!header) return undefined;
-  const seconds = Number(header);
-  if (seconds >= 0) return seconds * 1000;
-  const date = Date.parse(header);
-  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
+  });
 }
 
 const MAX_MESSAGE_LENGTH = 500;

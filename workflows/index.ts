@@ -4,3 +4,4 @@ export { completion } from './completion.ts';
 export { costReport } from './cost-report.ts';
 export { job } from './job.ts';
 export { sweep } from './sweep.ts';
+export { webhook } from './webhook.ts';

@@ -5,6 +5,7 @@ import type { CostReportData } from '../../domain/costs.ts';
 import type { ReportPeriod } from '../../domain/report-period.ts';
 import type { RunKind, RunState } from '../../domain/run-state.ts';
 import type { ScopeType } from '../../domain/scope.ts';
+import type { DeliveryState, WebhookEvent } from '../../domain/webhook.ts';
 
 /** A bigint column of nano-dollars; node-postgres hands bigints out as strings, `connect` parses them to numbers. */
 type Nanos = number;
@@ -354,6 +355,40 @@ export interface CostReportsTable {
   data: ColumnType<CostReportData, string, never>;
 }
 
+export interface WebhookDeliveriesTable {
+  id: string;
+  run_id: string;
+  /** Whose run it is; see `llm_requests`. */
+  owner: string;
+  project: string | null;
+  type: WebhookEvent;
+  /** Which one of its type in the run: a run may need input more than once. */
+  occurrence: number;
+  /** Where it goes, without the query. */
+  url: string;
+  /** The whole URL and the secret, sealed. */
+  receiver: Buffer;
+  /** The text that is sent, sealed. */
+  payload: Buffer;
+  state: Generated<DeliveryState>;
+  /** Counts the times it was asked to be sent, by the run and by callers. */
+  send: Generated<number>;
+  /** Rows in `webhook_attempts`. */
+  attempts: Generated<number>;
+  created_at: Timestamp;
+  delivered_at: Date | null;
+}
+
+export interface WebhookAttemptsTable {
+  delivery_id: string;
+  n: number;
+  at: Date;
+  /** null when there was no answer. */
+  status: number | null;
+  error: string | null;
+  latency_ms: number;
+}
+
 export interface Database {
   encryption_keys: EncryptionKeysTable;
   provider_keys: ProviderKeysTable;
@@ -379,4 +414,6 @@ export interface Database {
   models: ModelsTable;
   routing_overlay: RoutingOverlayTable;
   cost_reports: CostReportsTable;
+  webhook_deliveries: WebhookDeliveriesTable;
+  webhook_attempts: WebhookAttemptsTable;
 }

@@ -8,6 +8,7 @@ import { workflowBundle } from '../../workers/worker.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, silenceRuntime, startGateway, type TestGateway } from '../support/gateway.ts';
 import { openaiCompletion } from '../support/shapes.ts';
+import { connectWebhooks, type RecordedWebhooks } from '../support/webhooks.ts';
 
 const HISTORIES = resolve(import.meta.dirname, '..', 'histories');
 /** `HOLDFAST_RECORD_HISTORIES=1` stores the histories of the scenarios below, for later code to be held against. */
@@ -36,6 +37,7 @@ describe('stored histories of earlier code', () => {
 describe('histories of today', () => {
   const upstream = new FixtureServer();
   let gateway: TestGateway;
+  let recorded: RecordedWebhooks;
   let connection: Connection;
   let client: Client;
   beforeAll(async () => {
@@ -48,14 +50,18 @@ providers:
   other: { type: openai, base_url: "${upstream.url}/other/v1", api_key: k, default_model: some-model }
 fallback: { fallback_order: [other] }
 retry: { retry_delay: 0.01 }
+budgets: { webhook: { url: "${upstream.url}/alerts" } }
+webhooks: { allowed_private_hosts: [127.0.0.1] }
 `,
       'configured',
     );
+    recorded = await connectWebhooks();
     connection = await Connection.connect({ address: inject('temporal') });
     client = new Client({ connection });
   });
   afterAll(async () => {
     await gateway.stop();
+    await recorded.close();
     await connection.close();
     await upstream.stop();
   });
@@ -67,6 +73,11 @@ retry: { retry_delay: 0.01 }
       json: { model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }] },
     });
   const runOf = (response: Response) => response.headers.get('x-holdfast-run-id') ?? '';
+
+  const send = async (id: string) => {
+    await gateway.fetch(`/v1/webhooks/deliveries/${id}/resend`, { method: 'POST' });
+    return id;
+  };
 
   const scenarios: Record<string, () => Promise<string>> = {
     'completion-answered': async () => {
@@ -107,9 +118,29 @@ retry: { retry_delay: 0.01 }
       await first;
       return runOf(await second);
     },
+    'completion-alerted': async () => {
+      upstream.reply = () => ({ body: openaiCompletion('hi') });
+      const team = crypto.randomUUID();
+      const { key } = await gateway.json('/config/virtual-keys', { json: { name: 'member', team } });
+      await gateway.json('/api/v1/budgets', {
+        json: { scope: { type: 'team', id: team }, kind: 'soft', limit_usd: 0.000001 },
+      });
+      const run = runOf(await ask(key));
+      // At 50, 80 and 100 %.
+      await eventually(async () => upstream.count(/alerts/) === 3);
+      return run;
+    },
     'cost-report': async () => {
       const { id } = await gateway.json('/api/v1/reports', { json: { period: 'daily', since: '2003-01-02' } });
       return `${gateway.taskQueue}-cost-report-${id}`;
+    },
+    webhook: async () => {
+      upstream.reply = () => ({ status: 204 });
+      return send(await recorded.record(`${upstream.url}/hook`));
+    },
+    'webhook-failed': async () => {
+      upstream.reply = () => ({ status: 410 });
+      return send(await recorded.record(`${upstream.url}/hook`));
     },
     'completion-cancelled': async () => {
       upstream.reply = () => ({ delayMs: 60_000 });

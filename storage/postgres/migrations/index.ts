@@ -6,6 +6,7 @@ import * as access from './0004-access.ts';
 import * as costs from './0005-costs.ts';
 import * as settings from './0006-settings.ts';
 import * as runs from './0007-runs.ts';
+import * as webhooks from './0008-webhooks.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -16,4 +17,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0005-costs': costs,
   '0006-settings': settings,
   '0007-runs': runs,
+  '0008-webhooks': webhooks,
 };
