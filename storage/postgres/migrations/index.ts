@@ -5,6 +5,7 @@ import * as credentials from './0003-credentials.ts';
 import * as access from './0004-access.ts';
 import * as costs from './0005-costs.ts';
 import * as settings from './0006-settings.ts';
+import * as files from './0009-files.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -14,4 +15,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0004-access': access,
   '0005-costs': costs,
   '0006-settings': settings,
+  '0009-files': files,
 };
