@@ -2,6 +2,7 @@ import { type Selectable, sql } from 'kysely';
 import { HoldfastError } from '../../domain/errors.ts';
 import type { FilePurpose } from '../../domain/files.ts';
 import { newId } from '../../domain/ids.ts';
+import { inChunks } from '../chunks.ts';
 import type { Cipher } from '../cipher.ts';
 import { FIRST_LINE, type Line, type LinePosition, readLines } from '../lines.ts';
 import type { Sql } from './database.ts';
@@ -45,9 +46,6 @@ export interface NewUpload {
   readonly describe: () => Promise<FileDescription>;
 }
 
-const MEGABYTE = 1024 * 1024;
-/** Bytes of content in a row, at least; the last one has what is left. */
-const CHUNK_BYTES = MEGABYTE;
 /** Rows removed by one statement, so that the others, which queue behind it in the embedded database, wait for little. */
 const CHUNKS_PER_REMOVAL = 32;
 /** Seconds without a further chunk after which an upload was left behind by a process that died. */
@@ -251,26 +249,6 @@ export class Files {
 
 /** Takes no further chunk, is seen by nobody, and is the sweep's if whoever removes it dies. */
 const REMOVED = { finished: false, expires_at: new Date(0) };
-
-async function* inChunks(content: AsyncIterable<Buffer>, maxBytes: number): AsyncGenerator<Buffer> {
-  let parts: Buffer[] = [];
-  let size = 0;
-  let total = 0;
-  for await (const part of content) {
-    size += part.length;
-    total += part.length;
-    if (total > maxBytes) {
-      const limit = Math.floor(maxBytes / MEGABYTE);
-      throw new HoldfastError('caller_body_too_large', `The file is larger than the limit of ${limit} MB.`);
-    }
-    parts.push(part);
-    if (size < CHUNK_BYTES) continue;
-    yield Buffer.concat(parts);
-    parts = [];
-    size = 0;
-  }
-  if (size > 0) yield Buffer.concat(parts);
-}
 
 const notOpen = (id: string) => new HoldfastError('gateway_internal', `File '${id}' is not open for writing.`);
 const noContent = (id: string) => new HoldfastError('caller_not_found', `There is no file '${id}'.`);
