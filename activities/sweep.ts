@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Sql } from '../storage/postgres/database.ts';
+import type { Files } from '../storage/postgres/files.ts';
 import { settle } from '../storage/postgres/settlement.ts';
 import { type Drift, openRequests, removeSettledReservations, repairCounters } from '../storage/postgres/sweep.ts';
 
@@ -8,6 +9,7 @@ export type RunPresence = 'running' | 'ended' | 'unknown';
 
 export interface SweepDeps {
   readonly db: Sql;
+  readonly files: Files;
   readonly presenceOf: (runId: string) => Promise<RunPresence>;
   readonly logger: Logger;
 }
@@ -21,6 +23,8 @@ export interface SweepReport {
   readonly drift: readonly Drift[];
   /** Old reservations removed. */
   readonly removed: number;
+  /** Expired files removed, and those that were left unfinished. */
+  readonly files: number;
 }
 
 /** A start that got no answer is given up after 15 s; well after that a request without a workflow has none coming. */
@@ -29,12 +33,13 @@ const PAGE = 200;
 const COUNTERS_PER_SWEEP = 500;
 /** More than can be made between two sweeps, so that the table stays as small as a day's requests. */
 const RESERVATIONS_PER_SWEEP = 50_000;
+const FILES_PER_SWEEP = 100;
 
 /**
  * Frees what a crash or a terminated workflow left, finds counters that disagree with the ledger, and removes what is no
  * longer needed.
  */
-export function createSweepActivities({ db, presenceOf, logger }: SweepDeps) {
+export function createSweepActivities({ db, files, presenceOf, logger }: SweepDeps) {
   return {
     async sweep(): Promise<SweepReport> {
       const settled: string[] = [];
@@ -56,7 +61,7 @@ export function createSweepActivities({ db, presenceOf, logger }: SweepDeps) {
       const drift = await repairCounters(db, COUNTERS_PER_SWEEP);
       for (const found of drift) logger.error(found, 'A spend counter disagreed with the ledger and was set right');
       const removed = await removeSettledReservations(db, RESERVATIONS_PER_SWEEP);
-      return { settled, alerts, drift, removed };
+      return { settled, alerts, drift, removed, files: await files.removeExpired(FILES_PER_SWEEP) };
     },
   };
 }

@@ -15,6 +15,7 @@ import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { costs } from './routes/costs.ts';
 import { estimate } from './routes/estimate.ts';
+import { files } from './routes/files.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { logs } from './routes/logs.ts';
@@ -61,7 +62,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const serving = [root, health, providers, models, chatCompletions, generate, estimate, files, logs, usage, costs];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
   for (const routes of [...serving, ...operating, ...administering]) await app.register(routes, deps);

@@ -10,6 +10,7 @@ import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { CostReports } from '../storage/postgres/cost-reports.ts';
 import type { Costs } from '../storage/postgres/costs.ts';
 import type { Sql } from '../storage/postgres/database.ts';
+import type { Files } from '../storage/postgres/files.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Overlays } from '../storage/postgres/overlays.ts';
 import type { Policies } from '../storage/postgres/policies.ts';
@@ -37,6 +38,7 @@ export interface ApiDeps {
   readonly db: Sql;
   readonly requests: Requests;
   readonly bodies: Bodies;
+  readonly files: Files;
   readonly ledger: Ledger;
   readonly costs: Costs;
   readonly costReports: CostReports;

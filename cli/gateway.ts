@@ -29,6 +29,7 @@ import { Budgets } from '../storage/postgres/budgets.ts';
 import { CostReports } from '../storage/postgres/cost-reports.ts';
 import { Costs } from '../storage/postgres/costs.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
+import { Files } from '../storage/postgres/files.ts';
 import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
 import { Overlays } from '../storage/postgres/overlays.ts';
@@ -106,6 +107,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
     const cipher = await Keyring.open(db, keks);
     const bodies = new Bodies(db, cipher);
+    const files = new Files(db, cipher);
     const providerKeys = new ProviderKeys(db, cipher);
     const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
@@ -147,6 +149,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           counters,
           streams,
           calls,
+          files,
           budgetWebhook: config.gateway.budgets.webhook,
           presenceOf: (runId) => presenceOf(client, runId),
           costs,
@@ -179,6 +182,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           db,
           requests: new Requests(db),
           bodies,
+          files,
           ledger: new Ledger(db),
           costs,
           costReports,

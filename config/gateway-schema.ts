@@ -159,6 +159,12 @@ const gatewayObject = z.strictObject({
       tls: tlsSchema.optional(),
     })
     .prefault({}),
+  files: z
+    .strictObject({
+      /** Largest upload to /v1/files in megabytes. */
+      max_mb: z.number().positive().default(512),
+    })
+    .prefault({}),
   auth: authSchema.prefault({}),
   logging: logging.prefault({}),
 });

@@ -1,4 +1,6 @@
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
+import type { z } from 'zod';
+import { HoldfastError } from '../../domain/errors.ts';
 
 /** A zod issue as the validator hands it on. */
 interface Issue {
@@ -7,6 +9,16 @@ interface Issue {
   readonly keys?: readonly string[];
   /** Issues of each branch of a union. */
   readonly errors?: readonly (readonly Issue[])[];
+}
+
+/** What `schema` makes of a value that the framework does not validate. Throws `caller_invalid_request`. */
+export function validated<T>(schema: z.ZodType<T>, value: unknown): T {
+  const { data, error } = schema.safeParse(value);
+  if (!error) return data;
+  const [issue] = error.issues;
+  const { path = [], message = '', ...params } = issue ?? {};
+  const problem = { instancePath: `/${path.join('/')}`, message, params } as unknown as FastifySchemaValidationError;
+  throw new HoldfastError('caller_invalid_request', problemOf(problem), { param: paramOf(problem) });
 }
 
 /** The field at fault in OpenAI's notation, e.g. `messages[0].content`. */

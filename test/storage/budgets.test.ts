@@ -6,12 +6,14 @@ import { createSweepActivities } from '../../activities/sweep.ts';
 import { BUDGET_PERIODS, type BudgetKind, type BudgetPeriod } from '../../domain/budget.ts';
 import { NO_USAGE } from '../../domain/money.ts';
 import { type Attribution, NOBODY, SCOPE_TYPES, type Scope, type ScopeType, scopesOf } from '../../domain/scope.ts';
+import { createCipher } from '../../storage/cipher.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
 import { type Budget, Budgets } from '../../storage/postgres/budgets.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
+import { Files } from '../../storage/postgres/files.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
-import { insertRequest, onEveryDatabase, onRealPostgres } from '../support/databases.ts';
+import { ENCRYPTION_KEY, insertRequest, onEveryDatabase, onRealPostgres } from '../support/databases.ts';
 
 const unique = () => crypto.randomUUID();
 const reserve = async (db: Sql, requestId: string, nanos: number) =>
@@ -161,6 +163,7 @@ onEveryDatabase('a reservation settled long ago', (database) => {
     const { db } = database;
     const { sweep } = createSweepActivities({
       db,
+      files: new Files(db, createCipher(ENCRYPTION_KEY)),
       presenceOf: async () => 'running',
       logger: pino({ level: 'silent' }),
     });
@@ -339,6 +342,7 @@ onRealPostgres('money', (database) => {
       const { db } = database;
       const { sweep } = createSweepActivities({
         db,
+        files: new Files(db, createCipher(ENCRYPTION_KEY)),
         presenceOf: async () => 'ended',
         logger: pino({ level: 'silent' }),
       });
