@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Sql } from '../storage/postgres/database.ts';
+import type { Files } from '../storage/postgres/files.ts';
 import type { Idempotency } from '../storage/postgres/idempotency.ts';
 import { removeOld } from '../storage/postgres/retention.ts';
 import type { Runs } from '../storage/postgres/runs.ts';
@@ -17,6 +18,7 @@ export interface SweepDeps {
   readonly idempotency: Idempotency;
   /** How long bodies and runs are kept. */
   readonly retentionDays: number;
+  readonly files: Files;
   readonly presenceOf: (runId: string) => Promise<RunPresence>;
   readonly logger: Logger;
 }
@@ -32,6 +34,8 @@ export interface SweepReport {
   readonly ended: readonly string[];
   /** Rows removed whose time was over. */
   readonly removed: number;
+  /** Expired files removed, and those that were left unfinished. */
+  readonly files: number;
 }
 
 /** A start that got no answer is given up after 15 s; well after that a request without a workflow has none coming. */
@@ -40,13 +44,14 @@ const PAGE = 200;
 const COUNTERS_PER_SWEEP = 500;
 /** Of each kind removed: more than can be made between two sweeps, so that tables stop growing. */
 const ROWS_PER_SWEEP = 50_000;
+const FILES_PER_SWEEP = 100;
 
 /**
  * Frees what a crash or a terminated workflow left, finds counters that disagree with the ledger, and removes what is no
  * longer needed.
  */
 export function createSweepActivities(deps: SweepDeps) {
-  const { db, runs, journal, idempotency, retentionDays, presenceOf, logger } = deps;
+  const { db, runs, journal, idempotency, retentionDays, files, presenceOf, logger } = deps;
 
   /** A workflow that was terminated, or never started, leaves its run to us; its calls are settled by then. */
   const closeRuns = async (): Promise<readonly string[]> => {
@@ -92,7 +97,7 @@ export function createSweepActivities(deps: SweepDeps) {
         (await removeSettledReservations(db, ROWS_PER_SWEEP)) +
         (await idempotency.removeExpired(ROWS_PER_SWEEP)) +
         (await removeOld(db, retentionDays, ROWS_PER_SWEEP));
-      return { settled, alerts, ended, drift, removed };
+      return { settled, alerts, ended, drift, removed, files: await files.removeExpired(FILES_PER_SWEEP) };
     },
   };
 }

@@ -15,6 +15,7 @@ import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { costs } from './routes/costs.ts';
 import { estimate } from './routes/estimate.ts';
+import { files } from './routes/files.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { jobs } from './routes/jobs.ts';
@@ -64,7 +65,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
-  const inBackground = [jobs, webhooks];
+  const inBackground = [jobs, files, webhooks];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
   for (const routes of [...serving, ...inBackground, ...operating, ...administering]) await app.register(routes, deps);

@@ -12,6 +12,7 @@ import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { CostReports } from '../storage/postgres/cost-reports.ts';
 import type { Costs } from '../storage/postgres/costs.ts';
 import type { Sql } from '../storage/postgres/database.ts';
+import type { Files } from '../storage/postgres/files.ts';
 import type { Idempotency } from '../storage/postgres/idempotency.ts';
 import type { Ledger } from '../storage/postgres/ledger.ts';
 import type { Overlays } from '../storage/postgres/overlays.ts';
@@ -45,6 +46,7 @@ export interface ApiDeps {
   readonly idempotency: Idempotency;
   readonly cipher: Cipher;
   readonly bodies: Bodies;
+  readonly files: Files;
   readonly ledger: Ledger;
   readonly costs: Costs;
   readonly costReports: CostReports;

@@ -32,6 +32,7 @@ import { Budgets } from '../storage/postgres/budgets.ts';
 import { CostReports } from '../storage/postgres/cost-reports.ts';
 import { Costs } from '../storage/postgres/costs.ts';
 import { connectDatabase, migrate, pendingMigrations, type Sql } from '../storage/postgres/database.ts';
+import { Files } from '../storage/postgres/files.ts';
 import { Idempotency } from '../storage/postgres/idempotency.ts';
 import { Keyring } from '../storage/postgres/keyring.ts';
 import { Ledger } from '../storage/postgres/ledger.ts';
@@ -114,6 +115,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
     const cipher = await Keyring.open(db, keks);
     const bodies = new Bodies(db, cipher);
+    const files = new Files(db, cipher);
     const providerKeys = new ProviderKeys(db, cipher);
     const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
@@ -162,6 +164,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           calls,
           runs,
           journal,
+          files,
           budgetWebhook: config.gateway.budgets.webhook,
           idempotency,
           retentionDays: config.gateway.retention.days,
@@ -205,6 +208,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           idempotency,
           bodies,
           cipher,
+          files,
           ledger: new Ledger(db),
           costs,
           costReports,

@@ -189,6 +189,12 @@ const gatewayObject = z.strictObject({
     .prefault({}),
   /** Days that bodies, answers, stored responses and events are kept. The ledger stays. */
   retention: z.strictObject({ days: z.int().positive().default(30) }).prefault({}),
+  files: z
+    .strictObject({
+      /** Largest upload to /v1/files in megabytes. */
+      max_mb: z.number().positive().default(512),
+    })
+    .prefault({}),
   auth: authSchema.prefault({}),
   logging: logging.prefault({}),
 });

@@ -6,6 +6,7 @@ export type IdPrefix =
   | 'gen'
   | 'resp'
   | 'batch'
+  | 'file'
   | 'vk'
   | 'pk'
   | 'proc'

@@ -46,6 +46,10 @@ export function sendError(reply: FastifyReply, error: HoldfastError): FastifyRep
   return reply.status(ERRORS[error.code].status).send(toEnvelope(error));
 }
 
+/** @param expected What the body must be. @default application/json */
+export const unsupportedMediaType = (expected = 'application/json'): HoldfastError =>
+  new HoldfastError('caller_unsupported_media_type', `The request body must be ${expected}.`);
+
 const pathOf = (request: FastifyRequest): string => request.url.split('?')[0] ?? request.url;
 
 function fromFastify(error: FastifyError, request: FastifyRequest): HoldfastError {
@@ -60,7 +64,7 @@ function fromFastify(error: FastifyError, request: FastifyRequest): HoldfastErro
       return new HoldfastError('caller_body_too_large', `The request body is larger than the limit of ${limit} MB.`);
     }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return new HoldfastError('caller_unsupported_media_type', 'The request body must be application/json.');
+      return unsupportedMediaType(request.routeOptions.schema?.consumes?.[0]);
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
       return new HoldfastError('caller_invalid_request', 'The request body is empty; it must be a JSON object.');
   }

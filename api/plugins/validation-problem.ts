@@ -1,7 +1,9 @@
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
+import type { z } from 'zod';
+import { HoldfastError } from '../../domain/errors.ts';
 
 /** A zod issue as the validator hands it on. */
-export interface Issue {
+interface Issue {
   readonly path: readonly PropertyKey[];
   readonly message: string;
   readonly keys?: readonly string[];
@@ -16,12 +18,23 @@ export interface Problem {
   readonly message: string;
 }
 
+/**
+ * What `schema` makes of a value that the framework does not validate. Throws `caller_invalid_request`.
+ * @param within The field that holds the value, where the request is more than that.
+ */
+export function validated<T>(schema: z.ZodType<T>, value: unknown, ...within: readonly string[]): T {
+  const { data, error } = schema.safeParse(value);
+  if (!error) return data;
+  const [issue] = error.issues as unknown as readonly Issue[];
+  const { param, message } = toProblem({ message: '', ...issue, path: [...within, ...(issue?.path ?? [])] });
+  throw new HoldfastError('caller_invalid_request', message, { param: param || undefined });
+}
+
 /** What a validator found, as a caller is told. */
 export const problemOf = ({ instancePath, message = '', params }: FastifySchemaValidationError): Problem =>
   toProblem({ path: instancePath.split('/').filter(Boolean), message, ...(params as Partial<Issue>) });
 
-/** What zod found, as a caller is told. */
-export function toProblem(issue: Issue): Problem {
+function toProblem(issue: Issue): Problem {
   const { path, message } = deepest(issue);
   const param = toParam(path);
   if (!param) return { param, message: `The request is not valid: ${message}.` };

@@ -2,6 +2,7 @@ import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 import type { AttemptState } from '../../domain/attempt.ts';
 import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
 import type { CostReportData } from '../../domain/costs.ts';
+import type { FilePurpose } from '../../domain/files.ts';
 import type { ReportPeriod } from '../../domain/report-period.ts';
 import type { RunKind, RunState } from '../../domain/run-state.ts';
 import type { ScopeType } from '../../domain/scope.ts';
@@ -389,6 +390,32 @@ export interface WebhookAttemptsTable {
   latency_ms: number;
 }
 
+export interface FilesTable {
+  /** Time-ordered. */
+  id: string;
+  /** As in `llm_requests`. */
+  owner: string;
+  project: string | null;
+  /** Empty until it is finished, as is `purpose`. */
+  filename: Generated<string>;
+  purpose: Generated<FilePurpose>;
+  bytes: Generated<number>;
+  /** Nobody sees it before. */
+  finished: Generated<boolean>;
+  created_at: Timestamp;
+  /** When it is removed: past its time, or left unfinished. null keeps it. */
+  expires_at: Date | null;
+}
+
+export interface FileChunksTable {
+  file_id: string;
+  n: number;
+  /** Of the plain content. */
+  bytes: number;
+  /** Sealed. */
+  content: Buffer;
+}
+
 export interface Database {
   encryption_keys: EncryptionKeysTable;
   provider_keys: ProviderKeysTable;
@@ -416,4 +443,6 @@ export interface Database {
   cost_reports: CostReportsTable;
   webhook_deliveries: WebhookDeliveriesTable;
   webhook_attempts: WebhookAttemptsTable;
+  files: FilesTable;
+  file_chunks: FileChunksTable;
 }

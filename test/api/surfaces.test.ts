@@ -192,6 +192,9 @@ describe('the API’s description', () => {
       '/v1/chat/completions',
       '/v1/chat/completions/{id}',
       '/v1/estimate',
+      '/v1/files',
+      '/v1/files/{id}',
+      '/v1/files/{id}/content',
       '/v1/generate',
       '/v1/models',
     ]);

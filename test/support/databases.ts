@@ -7,6 +7,7 @@ import { type Attribution, NOBODY } from '../../domain/scope.ts';
 import { createCipher } from '../../storage/cipher.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
+import { Files } from '../../storage/postgres/files.ts';
 import { Idempotency } from '../../storage/postgres/idempotency.ts';
 import { type NewRequest, Requests } from '../../storage/postgres/requests.ts';
 import { RunEvents } from '../../storage/postgres/run-events.ts';
@@ -83,7 +84,9 @@ export function sweepDeps(db: Sql): Omit<SweepDeps, 'presenceOf'> {
   const events = new RunEvents(db, createCipher(ENCRYPTION_KEY));
   const runs = new Runs(db, events);
   const journal = new JournalledStreamLog(events, new MemoryStreamLog());
-  return { db, runs, journal, idempotency: new Idempotency(db), retentionDays: 30, logger: pino({ level: 'silent' }) };
+  const logger = pino({ level: 'silent' });
+  const files = new Files(db, createCipher(ENCRYPTION_KEY));
+  return { db, runs, journal, idempotency: new Idempotency(db), retentionDays: 30, files, logger };
 }
 
 /** Whose a request for `attribution` would be if its caller were that key. */

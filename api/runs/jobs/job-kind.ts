@@ -1,11 +1,10 @@
 import type { z } from 'zod';
 import type { Caller } from '../../../domain/caller.ts';
-import { HoldfastError } from '../../../domain/errors.ts';
 import type { RunKind } from '../../../domain/run-state.ts';
 import type { IdempotencyKey } from '../../../storage/postgres/idempotency.ts';
 import type { Run } from '../../../storage/postgres/runs.ts';
 import type { ApiDeps } from '../../context.ts';
-import { type Issue, toProblem } from '../../plugins/validation-problem.ts';
+import { validated } from '../../plugins/validation-problem.ts';
 import type { RunTerms, SubmittedRun } from '../background.ts';
 
 /** A job on its way in. */
@@ -31,10 +30,4 @@ export interface JobKind {
 }
 
 /** The body of a job as its endpoint takes it. Throws `caller_invalid_request` with the field within the job. */
-export function parseBody<T extends z.ZodType>(schema: T, body: unknown): z.output<T> {
-  const { success, data, error } = schema.safeParse(body);
-  if (success) return data;
-  const [issue] = error.issues as readonly Issue[];
-  const { param, message } = toProblem({ message: error.message, ...issue, path: ['body', ...(issue?.path ?? [])] });
-  throw new HoldfastError('caller_invalid_request', message, { param });
-}
+export const parseBody = <T>(schema: z.ZodType<T>, body: unknown): T => validated(schema, body, 'body');

@@ -7,6 +7,7 @@ import * as costs from './0005-costs.ts';
 import * as settings from './0006-settings.ts';
 import * as runs from './0007-runs.ts';
 import * as webhooks from './0008-webhooks.ts';
+import * as files from './0009-files.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -18,4 +19,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0006-settings': settings,
   '0007-runs': runs,
   '0008-webhooks': webhooks,
+  '0009-files': files,
 };
