@@ -1,4 +1,5 @@
 import { Webhook } from 'standardwebhooks';
+import { toSeconds } from '../domain/time.ts';
 import { type Posted, type Posting, postJson } from './post-json.ts';
 
 export interface WebhookMessage {
@@ -16,7 +17,7 @@ export function sendWebhook({ id, url, secret, body }: WebhookMessage, posting: 
   const now = new Date();
   const headers = {
     'webhook-id': id,
-    'webhook-timestamp': String(Math.floor(now.getTime() / 1000)),
+    'webhook-timestamp': String(toSeconds(now)),
     ...(secret && { 'webhook-signature': new Webhook(secret).sign(id, now, body) }),
   };
   return postJson(url, { headers, body }, posting);

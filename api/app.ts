@@ -27,6 +27,7 @@ import { providerKeys } from './routes/provider-keys.ts';
 import { providers } from './routes/providers.ts';
 import { rateLimits } from './routes/rate-limits.ts';
 import { reports } from './routes/reports.ts';
+import { responses } from './routes/responses.ts';
 import { root } from './routes/root.ts';
 import { routingPolicies } from './routes/routing-policies.ts';
 import { settings } from './routes/settings.ts';
@@ -64,7 +65,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, generate, estimate, logs, usage, costs];
+  const serving = [root, health, providers, models, chatCompletions, responses, generate, estimate, logs, usage, costs];
   const inBackground = [jobs, files, webhooks];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];

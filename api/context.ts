@@ -20,6 +20,7 @@ import type { Policies } from '../storage/postgres/policies.ts';
 import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { RateLimits } from '../storage/postgres/rate-limits.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
+import type { Responses } from '../storage/postgres/responses.ts';
 import type { Runs } from '../storage/postgres/runs.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -44,6 +45,7 @@ export interface ApiDeps {
   readonly db: Sql;
   readonly requests: Requests;
   readonly idempotency: Idempotency;
+  readonly responses: Responses;
   readonly cipher: Cipher;
   readonly bodies: Bodies;
   readonly files: Files;

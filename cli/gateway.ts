@@ -43,6 +43,7 @@ import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { RateLimits } from '../storage/postgres/rate-limits.ts';
 import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
+import { Responses } from '../storage/postgres/responses.ts';
 import { RunEvents } from '../storage/postgres/run-events.ts';
 import { Runs } from '../storage/postgres/runs.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
@@ -206,6 +207,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           db,
           requests: new Requests(db),
           idempotency,
+          responses: new Responses(db),
           bodies,
           cipher,
           files,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { toChatCompletion } from '../../domain/openai-chat.ts';
+import { toSeconds } from '../../domain/time.ts';
 import { visibleTo } from '../auth/caller.ts';
 import { loadAnswer } from '../runs/follow.ts';
 import { awaitResult, sendStream, setMetadataHeaders, startRun } from '../runs/serve.ts';
@@ -40,7 +41,9 @@ export const chatCompletions: Routes = async (app, deps) => {
       const { run, gone } = await startRun(deps, incoming, request, reply);
       if (stream) return sendStream(deps, run, stream_options?.include_usage ?? false, gone, reply);
       const { result, metadata: about } = await awaitResult(deps, run, gone);
-      return setMetadataHeaders(reply, about).send(toChatCompletion(run, result, about));
+      return setMetadataHeaders(reply, about).send(
+        toChatCompletion({ id: run.id, created: toSeconds(run.acceptedAt) }, result, about),
+      );
     },
   );
 
@@ -61,8 +64,7 @@ export const chatCompletions: Routes = async (app, deps) => {
       reply.header('x-holdfast-run-id', stored.runId);
       if (stored.answer) {
         const { result, metadata } = await loadAnswer(deps, stored.answer);
-        const created = Math.floor(stored.timestamp.getTime() / 1000);
-        const completion = toChatCompletion({ id: stored.id, created }, result, metadata);
+        const completion = toChatCompletion({ id: stored.id, created: toSeconds(stored.timestamp) }, result, metadata);
         return setMetadataHeaders(reply, metadata).send(completion as unknown as z.infer<typeof chatCompletion>);
       }
       if (stored.error) throw HoldfastError.from(stored.error);

@@ -3,6 +3,7 @@ import multipart from '@fastify/multipart';
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { defaultKeepSeconds, FILE_PURPOSES, KEEP_SECONDS, UPLOAD_PURPOSES } from '../../domain/files.ts';
+import { toSeconds } from '../../domain/time.ts';
 import { fileTooLarge } from '../../storage/chunks.ts';
 import type { FileDescription, StoredFile } from '../../storage/postgres/files.ts';
 import { visibleTo } from '../auth/caller.ts';
@@ -182,8 +183,6 @@ function describeUpload(filename: string, given: Readonly<Record<string, unknown
 /** As RFC 5987 has it, which leaves fewer characters alone than the function does. */
 const encodeName = (name: string): string =>
   encodeURIComponent(name).replace(/['()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
-
-const toSeconds = (date: Date): number => Math.floor(date.getTime() / 1000);
 
 const toJson = (file: StoredFile): z.infer<typeof fileObject> => ({
   id: file.id,

@@ -5,17 +5,18 @@ import { isFinal, RUN_STATES } from '../../domain/run-state.ts';
 import type { Run } from '../../storage/postgres/runs.ts';
 import type { AuthenticatedCaller } from '../auth/caller.ts';
 import { visibleTo } from '../auth/caller.ts';
-import { cancelRun, type RunInput, type RunTerms } from '../runs/background.ts';
+import { cancelRun, DEFAULT_PRIORITY, defaultTerms, type RunInput, type RunTerms } from '../runs/background.ts';
 import { idempotencyKeyOf, requestIdOf } from '../runs/caller-ids.ts';
 import { chatJobs } from '../runs/jobs/chat.ts';
 import { toJobEvent } from '../runs/jobs/job-events.ts';
 import type { JobKind } from '../runs/jobs/job-kind.ts';
 import { jobObject, toJob } from '../runs/jobs/job-object.ts';
+import { responseJobs } from '../runs/jobs/responses.ts';
 import { resumeAfter, sendEvents, withKeepalives } from '../runs/server-sent-events.ts';
 import { cursor, errorEnvelope, instant, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
-const KINDS: readonly JobKind[] = [chatJobs];
+const KINDS: readonly JobKind[] = [chatJobs, responseJobs];
 const ENDPOINTS = KINDS.map(({ endpoint }) => endpoint) as [string, ...string[]];
 
 const dollars = z.number().positive().max(1_000_000);
@@ -26,7 +27,7 @@ const newJob = z.strictObject({
   /** What that endpoint takes. */
   body: z.record(z.string(), z.unknown()),
   /** 1 goes first, 5 last. */
-  priority: z.int().min(1).max(5).default(3),
+  priority: z.int().min(1).max(5).default(DEFAULT_PRIORITY),
   /** By when it has to end; ISO or seconds since the epoch. By default `background.deadline_hours` from now. */
   deadline: z
     .union([z.int().transform(String), z.string()])
@@ -53,7 +54,6 @@ export const jobs: Routes = async (app, deps) => {
     const kind = kindOf(run);
     return toJob(run, kind.endpoint, run.state === 'completed' ? await kind.result(deps, run) : undefined);
   };
-  const defaultDeadline = () => new Date(Date.now() + deps.config.gateway.background.deadline_hours * 3_600_000);
 
   app.post(
     '/v1/jobs',
@@ -72,7 +72,7 @@ export const jobs: Routes = async (app, deps) => {
       const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
       const terms: RunTerms = {
         priority,
-        deadlineAt: deadline ?? defaultDeadline(),
+        deadlineAt: deadline ?? defaultTerms(deps).deadlineAt,
         maxCostNanos: max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd),
         metadata,
         webhook: undefined,
@@ -205,7 +205,7 @@ export const jobs: Routes = async (app, deps) => {
           caller: input.caller,
           terms: {
             priority: run.priority,
-            deadlineAt: defaultDeadline(),
+            deadlineAt: defaultTerms(deps).deadlineAt,
             maxCostNanos: run.maxCostNanos ?? undefined,
             metadata: run.metadata,
             webhook: run.webhook ?? undefined,

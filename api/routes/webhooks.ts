@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
+import { toSeconds } from '../../domain/time.ts';
 import { DELIVERY_STATES, WEBHOOK_EVENTS } from '../../domain/webhook.ts';
 import type { WebhookDelivery } from '../../storage/postgres/webhooks.ts';
 import { type AuthenticatedCaller, visibleTo } from '../auth/caller.ts';
@@ -87,5 +88,3 @@ const toJson = ({ runId, createdAt, deliveredAt, attempts, ...rest }: WebhookDel
   delivered_at: deliveredAt && toSeconds(deliveredAt),
   attempts: attempts.map(({ at, latencyMs, ...attempt }) => ({ ...attempt, at: toSeconds(at), latency_ms: latencyMs })),
 });
-
-const toSeconds = (date: Date): number => Math.floor(date.getTime() / 1000);

@@ -31,15 +31,14 @@ export interface IncomingRequest {
   readonly metadata: Readonly<Record<string, unknown>>;
   readonly terms: AdmissionTerms;
   /** What is stored together with the request. */
-  readonly store?: (db: Sql, id: string) => Promise<void>;
+  readonly store?: (db: Sql, id: string, acceptedAt: Date) => Promise<void>;
 }
 
 /** A request the gateway has taken responsibility for: committed in Postgres and acknowledged by Temporal. */
 export interface AcceptedRun {
   readonly id: string;
   readonly requestId: string;
-  /** Seconds since the epoch. */
-  readonly created: number;
+  readonly acceptedAt: Date;
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
   /** The limits it has to fit into. */
@@ -63,16 +62,17 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     resumable: incoming.requestId !== undefined || incoming.idempotencyKey !== undefined,
     deadlineAt,
   });
-  const about = { deadlineAt, limits: prepared.call.admission.limits, created: Math.floor(now / 1000) };
+  const acceptedAt = new Date(now);
+  const about = { deadlineAt, limits: prepared.call.admission.limits, acceptedAt };
   if (incoming.idempotencyKey) return acceptOnce(deps, incoming, incoming.idempotencyKey, prepared, about);
   const sharedKey = incoming.share ? sharedKeyOf(deps.bodies, prepared) : undefined;
-  const answeredBy = await place(deps, incoming, prepared, sharedKey);
+  const answeredBy = await place(deps, incoming, prepared, sharedKey, about.acceptedAt);
   if (answeredBy !== id) return { ...about, id: answeredBy, requestId: answeredBy, origin: 'shared' };
   await startCall(deps, incoming, prepared);
   return { ...about, id, requestId: prepared.row.requestId, origin: 'own' };
 }
 
-type About = Pick<AcceptedRun, 'deadlineAt' | 'limits' | 'created'>;
+type About = Pick<AcceptedRun, 'deadlineAt' | 'limits' | 'acceptedAt'>;
 
 /** Stores the request; an identical one under way is joined instead. Returns the id of the one that is answered. */
 async function place(
@@ -80,11 +80,12 @@ async function place(
   { store, caller }: IncomingRequest,
   { row }: PreparedCall,
   sharedKey: string | undefined,
+  acceptedAt: Date,
 ): Promise<string> {
   if (store) {
     await deps.db.transaction().execute(async (transaction) => {
       await deps.requests.insert(row, transaction);
-      await store(transaction, row.id);
+      await store(transaction, row.id, acceptedAt);
     });
     return row.id;
   }
@@ -111,7 +112,7 @@ async function acceptOnce(
     const id = await deps.idempotency.once(key, row.id, replaces, async (transaction) => {
       if (replaces) await deps.requests.releaseRequestId(replaces, transaction);
       await deps.requests.insert(row, transaction);
-      await incoming.store?.(transaction, row.id);
+      await incoming.store?.(transaction, row.id, about.acceptedAt);
     });
     if (id === row.id) {
       await startCall(deps, incoming, prepared);
@@ -122,13 +123,18 @@ async function acceptOnce(
       replaces = id;
       continue;
     }
-    const found = { ...about, id, requestId: earlier.requestId, origin: 'replayed' } as const;
-    const created = Math.floor(earlier.timestamp.getTime() / 1000);
-    if (earlier.error) return { ...found, created, outcome: { type: 'failed', error: earlier.error } };
-    if (earlier.answer) return { ...found, created, outcome: await loadAnswer(deps, earlier.answer) };
+    const found = {
+      ...about,
+      id,
+      requestId: earlier.requestId,
+      acceptedAt: earlier.timestamp,
+      origin: 'replayed',
+    } as const;
+    if (earlier.error) return { ...found, outcome: { type: 'failed', error: earlier.error } };
+    if (earlier.answer) return { ...found, outcome: await loadAnswer(deps, earlier.answer) };
     // Whoever made it may have died before the workflow was started; one that runs stays as it is.
     await deps.runs.start({ ...startOf(incoming, prepared), id, call: { ...call, requestId: id } });
-    return { ...found, created };
+    return found;
   }
 }
 

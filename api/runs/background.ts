@@ -21,6 +21,18 @@ export interface RunTerms {
   readonly webhook: Buffer | undefined;
 }
 
+/** The terms of a run whose caller names none. */
+export const defaultTerms = ({ config }: Pick<ApiDeps, 'config'>): RunTerms => ({
+  priority: DEFAULT_PRIORITY,
+  deadlineAt: new Date(Date.now() + config.gateway.background.deadline_hours * HOUR_MS),
+  maxCostNanos: undefined,
+  metadata: {},
+  webhook: undefined,
+});
+
+export const DEFAULT_PRIORITY = 3;
+const HOUR_MS = 3_600_000;
+
 /** What a run was asked to do, as it is kept for running it again. */
 export interface RunInput {
   /** The endpoint that would take `body`, e.g. `/v1/chat/completions`. */

@@ -4,6 +4,7 @@ import { HoldfastError } from '../../domain/errors.ts';
 import { formatDollars, fromDollars } from '../../domain/money.ts';
 import { ChunkRenderer } from '../../domain/openai-chat.ts';
 import type { ResponseMetadata } from '../../domain/stream-item.ts';
+import { toSeconds } from '../../domain/time.ts';
 import type { ApiDeps } from '../context.ts';
 import { toEnvelope } from '../plugins/errors.ts';
 import { type AcceptedRun, acceptRun, type IncomingRequest } from './accept.ts';
@@ -86,9 +87,7 @@ export async function sendStream(
   gone: AbortSignal,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const events = renderEvents(deps, run, includeUsage, gone);
-  const first = await events.next();
-  return sendStreamOf(reply, prepend(first, events));
+  return sendStreamAfterFirst(reply, renderEvents(deps, run, includeUsage, gone));
 }
 
 async function* renderEvents(
@@ -97,7 +96,7 @@ async function* renderEvents(
   includeUsage: boolean,
   gone: AbortSignal,
 ): AsyncGenerator<string> {
-  const renderer = new ChunkRenderer({ id: run.id, created: run.created }, includeUsage);
+  const renderer = new ChunkRenderer({ id: run.id, created: toSeconds(run.acceptedAt) }, includeUsage);
   let sent = false;
   for await (const entry of follow(deps, run, { signal: gone, idleMs: KEEPALIVE_MS })) {
     if (entry === IDLE) {
@@ -122,6 +121,12 @@ async function* renderEvents(
         return;
     }
   }
+}
+
+/** Sends a stream once it has something to send; a request that fails before that gets its HTTP status. */
+export async function sendStreamAfterFirst(reply: FastifyReply, events: AsyncGenerator<string>): Promise<FastifyReply> {
+  const first = await events.next();
+  return sendStreamOf(reply, prepend(first, events));
 }
 
 const event = (seq: number, data: object): string => `id: ${seq}\ndata: ${JSON.stringify(data)}\n\n`;

@@ -38,6 +38,11 @@ export class JournalledStreamLog implements StreamLog {
     return reader;
   }
 
+  /** Entries from `from` on that are there now; none only if there are none. */
+  read(id: string, from: number): Promise<readonly StreamEntry[]> {
+    return this.events.read(id, from);
+  }
+
   length(id: string): Promise<number> {
     return this.events.length(id);
   }

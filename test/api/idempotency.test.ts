@@ -1,16 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
-import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, type Parts, startGateway, type TestGateway } from '../support/gateway.ts';
+import { openPostgres } from '../support/postgres.ts';
 import { openaiCompletion, openaiStream } from '../support/shapes.ts';
 
 describe.each<Parts>(['embedded', 'configured'])('requests that are one on %s parts', (parts) => {
   const upstream = new FixtureServer();
   let gateway: TestGateway;
-  let db: Sql;
   beforeAll(async () => {
-    const url = (parts === 'configured' && inject('postgres')) || inject('embeddedPostgres');
-    db = connectDatabase({ url, maxConnections: 1, onError: () => {} });
     await upstream.start();
     gateway = await startGateway(
       `
@@ -23,7 +20,6 @@ retry: { retry_delay: 0.01 }
   });
   afterAll(async () => {
     await gateway.stop();
-    await db.destroy();
     await upstream.stop();
   });
   beforeEach(() => {
@@ -50,12 +46,6 @@ retry: { retry_delay: 0.01 }
     upstream.reply = () => ({ until, body: openaiCompletion('late') });
     return release;
   };
-  /** Waits until so many callers share the newest request. */
-  const sharedBy = (callers: number) =>
-    eventually(async () => {
-      const newest = db.selectFrom('llm_requests').select('callers').orderBy('timestamp', 'desc').limit(1);
-      return (await newest.executeTakeFirst())?.callers === callers;
-    });
   const called = (times: number) => eventually(async () => upstream.received.length >= times);
 
   describe('by their Idempotency-Key', () => {
@@ -143,7 +133,16 @@ retry: { retry_delay: 0.01 }
     });
   });
 
-  describe('by what they ask', () => {
+  // The embedded database has room for one connection, and the gateway has it.
+  describe.runIf(parts === 'configured' && inject('postgres'))('by what they ask', () => {
+    /** Waits until so many callers share the newest request. */
+    const sharedBy = async (callers: number) => {
+      const db = openPostgres();
+      const newest = db.selectFrom('llm_requests').select('callers').orderBy('timestamp', 'desc').limit(1);
+      await eventually(async () => (await newest.executeTakeFirst())?.callers === callers);
+      await db.destroy();
+    };
+
     it('share one call while it is under way, if the answer is meant to be the same each time', async () => {
       const release = held();
       const body = chat({ temperature: 0 });

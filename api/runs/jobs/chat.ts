@@ -1,5 +1,6 @@
 import { newId } from '../../../domain/ids.ts';
 import { toChatCompletion } from '../../../domain/openai-chat.ts';
+import { toSeconds } from '../../../domain/time.ts';
 import { chatCompletionBody, withoutNulls } from '../../schemas/chat.ts';
 import { submitRun } from '../background.ts';
 import { loadAnswer } from '../follow.ts';
@@ -31,6 +32,6 @@ export const chatJobs: JobKind = {
     const answer = await deps.requests.answer(id);
     if (!answer) return undefined;
     const { result, metadata } = await loadAnswer(deps, answer);
-    return toChatCompletion({ id, created: Math.floor(createdAt.getTime() / 1000) }, result, metadata);
+    return toChatCompletion({ id, created: toSeconds(createdAt) }, result, metadata);
   },
 };

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { ERRORS } from '../../../domain/errors.ts';
 import { toDollars } from '../../../domain/money.ts';
 import { RUN_STATES } from '../../../domain/run-state.ts';
+import { toSeconds } from '../../../domain/time.ts';
 import type { Run } from '../../../storage/postgres/runs.ts';
 
 const time = z.number().nullable();
@@ -38,10 +39,10 @@ export const toJob = (run: Run, endpoint: string, result?: object): z.input<type
   model: run.model,
   team: run.team,
   priority: run.priority,
-  created_at: seconds(run.createdAt),
-  started_at: run.startedAt && seconds(run.startedAt),
-  completed_at: run.completedAt && seconds(run.completedAt),
-  deadline: seconds(run.deadlineAt),
+  created_at: toSeconds(run.createdAt),
+  started_at: run.startedAt && toSeconds(run.startedAt),
+  completed_at: run.completedAt && toSeconds(run.completedAt),
+  deadline: toSeconds(run.deadlineAt),
   max_cost_usd: run.maxCostNanos === null ? null : toDollars(run.maxCostNanos),
   cost_usd: toDollars(run.costNanos),
   metadata: run.metadata,
@@ -54,5 +55,3 @@ export const toJob = (run: Run, endpoint: string, result?: object): z.input<type
   },
   ...(result && { result: result as Record<string, unknown> }),
 });
-
-const seconds = (date: Date): number => Math.floor(date.getTime() / 1000);
