@@ -2,12 +2,12 @@ import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
-import { createRunActivities, type RunDeps } from './runs.ts';
+import { createRunStateActivities, type RunStateDeps } from './run-states.ts';
 import { createSweepActivities, type SweepDeps } from './sweep.ts';
 import { createWebhookActivities, type WebhookDeps } from './webhook.ts';
 
 export type ActivityDeps = ProviderCallDeps &
-  RunDeps &
+  RunStateDeps &
   QuotaDeps &
   SweepDeps &
   BudgetWebhookDeps &
@@ -18,7 +18,7 @@ export type ActivityDeps = ProviderCallDeps &
 export const createActivities = (deps: ActivityDeps) => ({
   ...createQuotaActivities(deps),
   ...createProviderCallActivities(deps),
-  ...createRunActivities(deps),
+  ...createRunStateActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),

@@ -1,20 +1,15 @@
 import type { Logger } from 'pino';
-import type { Sql } from '../storage/postgres/database.ts';
 import type { Files } from '../storage/postgres/files.ts';
 import type { Idempotency } from '../storage/postgres/idempotency.ts';
 import { removeOld } from '../storage/postgres/retention.ts';
-import type { Runs } from '../storage/postgres/runs.ts';
 import { settle } from '../storage/postgres/settlement.ts';
 import { type Drift, openRequests, removeSettledReservations, repairCounters } from '../storage/postgres/sweep.ts';
-import type { JournalledStreamLog } from '../storage/streams/journalled.ts';
+import { createRecordState, type RunStateDeps } from './run-states.ts';
 
 /** What Temporal says about a workflow: under way, or ended, or never started. */
 export type RunPresence = 'running' | 'ended' | 'unknown';
 
-export interface SweepDeps {
-  readonly db: Sql;
-  readonly runs: Runs;
-  readonly journal: JournalledStreamLog;
+export interface SweepDeps extends RunStateDeps {
   readonly idempotency: Idempotency;
   /** How long bodies and runs are kept. */
   readonly retentionDays: number;
@@ -32,6 +27,8 @@ export interface SweepReport {
   readonly drift: readonly Drift[];
   /** Runs closed because their workflow is no more. */
   readonly ended: readonly string[];
+  /** What their webhooks are to be told. */
+  readonly webhooks: readonly string[];
   /** Rows removed whose time was over. */
   readonly removed: number;
   /** Expired files removed, and those that were left unfinished. */
@@ -51,11 +48,13 @@ const FILES_PER_SWEEP = 100;
  * longer needed.
  */
 export function createSweepActivities(deps: SweepDeps) {
-  const { db, runs, journal, idempotency, retentionDays, files, presenceOf, logger } = deps;
+  const recordState = createRecordState(deps);
+  const { db, runs, idempotency, retentionDays, files, presenceOf, logger } = deps;
 
   /** A workflow that was terminated, or never started, leaves its run to us; its calls are settled by then. */
-  const closeRuns = async (): Promise<readonly string[]> => {
+  const closeRuns = async (): Promise<Pick<SweepReport, 'ended' | 'webhooks'>> => {
     const ended: string[] = [];
+    const webhooks: string[] = [];
     let cursor: string | undefined;
     do {
       const page = await runs.open(MIN_AGE_SECONDS, PAGE, cursor);
@@ -63,13 +62,12 @@ export function createSweepActivities(deps: SweepDeps) {
         if ((await presenceOf(id)) === 'running') continue;
         const error = { code: 'gateway_cancelled', message: 'The run was ended by an operator.' } as const;
         const answered = (await runs.callState(id)) === 'completed';
-        await runs.transition(id, answered ? { state: 'completed' } : { state: 'cancelled', error });
-        journal.announce(id, true);
+        webhooks.push(...(await recordState(id, answered ? { state: 'completed' } : { state: 'cancelled', error })));
         ended.push(id);
       }
       cursor = page.length === PAGE ? page.at(-1) : undefined;
     } while (cursor);
-    return ended;
+    return { ended, webhooks };
   };
 
   return {
@@ -90,14 +88,14 @@ export function createSweepActivities(deps: SweepDeps) {
         cursor = page.length === PAGE ? page.at(-1)?.id : undefined;
       } while (cursor);
 
-      const ended = await closeRuns();
+      const closed = await closeRuns();
       const drift = await repairCounters(db, COUNTERS_PER_SWEEP);
       for (const found of drift) logger.error(found, 'A spend counter disagreed with the ledger and was set right');
       const removed =
         (await removeSettledReservations(db, ROWS_PER_SWEEP)) +
         (await idempotency.removeExpired(ROWS_PER_SWEEP)) +
         (await removeOld(db, retentionDays, ROWS_PER_SWEEP));
-      return { settled, alerts, ended, drift, removed, files: await files.removeExpired(FILES_PER_SWEEP) };
+      return { settled, alerts, ...closed, drift, removed, files: await files.removeExpired(FILES_PER_SWEEP) };
     },
   };
 }

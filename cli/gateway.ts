@@ -165,6 +165,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           calls,
           runs,
           journal,
+          cipher,
           files,
           budgetWebhook: config.gateway.budgets.webhook,
           idempotency,

@@ -4,6 +4,7 @@ import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import type { RunState } from '../domain/run-state.ts';
 import { pauseRun, resumeRun } from './messages.ts';
+import { announceWebhooks } from './webhook.ts';
 
 const records = proxyLocalActivities<Pick<Activities, 'recordState'>>({
   startToCloseTimeout: '20 seconds',
@@ -12,9 +13,9 @@ const records = proxyLocalActivities<Pick<Activities, 'recordState'>>({
   summary: 'state of the run',
 });
 
-/** Brings a run into a state, for all to see. */
+/** Brings a run into a state, for all to see, and tells its webhook. */
 export async function recordState(runId: string, state: RunState, error?: ErrorInfo): Promise<void> {
-  await records.recordState(runId, { state, ...(error && { error }) });
+  await announceWebhooks(await records.recordState(runId, { state, ...(error && { error }) }));
 }
 
 /** What operators and callers do to a run in the background while it goes on. */

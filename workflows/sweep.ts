@@ -2,6 +2,7 @@ import { proxyActivities } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
 import type { SweepReport } from '../activities/sweep.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
+import { announceWebhooks } from './webhook.ts';
 
 const activities = proxyActivities<Pick<Activities, 'sweep'>>({
   startToCloseTimeout: '5 minutes',
@@ -13,5 +14,7 @@ const activities = proxyActivities<Pick<Activities, 'sweep'>>({
 export async function sweep(): Promise<SweepReport> {
   const report = await activities.sweep();
   await announceBudgetAlerts(report.alerts);
+  // Histories of before there were runs have none.
+  await announceWebhooks(report.webhooks ?? []);
   return report;
 }

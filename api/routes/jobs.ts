@@ -1,7 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import { checkWebhookSecret, checkWebhookUrl } from '../../activities/webhook-url.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars } from '../../domain/money.ts';
 import { isFinal, RUN_STATES } from '../../domain/run-state.ts';
+import type { RunWebhook } from '../../domain/run-webhook.ts';
+import { WEBHOOK_EVENTS } from '../../domain/webhook.ts';
 import type { Run } from '../../storage/postgres/runs.ts';
 import type { AuthenticatedCaller } from '../auth/caller.ts';
 import { visibleTo } from '../auth/caller.ts';
@@ -36,7 +40,31 @@ const newJob = z.strictObject({
   /** The most all its calls may cost together. */
   max_cost_usd: dollars.optional(),
   metadata: z.record(z.string().max(64), z.string().max(512)).default({}),
+  /** Who is told what becomes of it. Without a secret the gateway makes one and shows it once. */
+  webhook: z
+    .strictObject({
+      url: z.url().max(2048),
+      secret: z.string().optional(),
+      events: z
+        .array(z.enum(WEBHOOK_EVENTS))
+        .min(1)
+        .default([...WEBHOOK_EVENTS]),
+    })
+    .optional(),
 });
+
+/** A webhook that can be delivered to. Throws `caller_invalid_request` for any other. */
+function toRunWebhook(
+  wanted: Omit<RunWebhook, 'secret'> & { secret?: string | undefined },
+  allowedPrivateHosts: readonly string[],
+): RunWebhook {
+  const secret = wanted.secret ?? `whsec_${randomBytes(SECRET_BYTES).toString('base64')}`;
+  checkWebhookUrl(wanted.url, allowedPrivateHosts);
+  checkWebhookSecret(secret);
+  return { ...wanted, secret };
+}
+
+const SECRET_BYTES = 24;
 
 const params = z.object({ id: z.string() });
 const failures = { '4xx': errorEnvelope, '5xx': errorEnvelope };
@@ -68,14 +96,15 @@ export const jobs: Routes = async (app, deps) => {
       },
     },
     async (request, reply) => {
-      const { endpoint, body, priority, deadline, max_cost_usd, metadata } = request.body;
+      const { endpoint, body, priority, deadline, max_cost_usd, metadata, webhook: wanted } = request.body;
+      const webhook = wanted && toRunWebhook(wanted, deps.config.gateway.webhooks.allowed_private_hosts);
       const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
       const terms: RunTerms = {
         priority,
         deadlineAt: deadline ?? defaultTerms(deps).deadlineAt,
         maxCostNanos: max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd),
         metadata,
-        webhook: undefined,
+        webhook: webhook && deps.cipher.encrypt(Buffer.from(JSON.stringify(webhook))),
       };
       const { id, replayed } = await kind.submit(deps, {
         body,
@@ -86,7 +115,10 @@ export const jobs: Routes = async (app, deps) => {
       });
       reply.header('x-holdfast-run-id', id);
       if (replayed) reply.header('idempotent-replayed', 'true');
-      return reply.status(202).send(await shown(id, request.caller));
+      const job = await shown(id, request.caller);
+      return reply
+        .status(202)
+        .send(webhook && !replayed ? { ...job, webhook: { ...webhook, events: [...webhook.events] } } : job);
     },
   );
 

@@ -33,9 +33,9 @@ const delivery = z.object({
 });
 
 /** What receivers were told about runs, and how that went. */
-export const webhooks: Routes = async (app, { webhooks, webhookRuns }) => {
+export const webhooks: Routes = async (app, { webhooks, webhookRuns, storedRuns }) => {
   const needs = 'models:call';
-  const tags = ['runs'];
+  const tags = ['jobs'];
   const byId = { params: z.object({ id: z.string() }) };
   const find = async (id: string, caller: AuthenticatedCaller): Promise<z.infer<typeof delivery>> => {
     const found = await webhooks.get(id, visibleTo(caller));
@@ -51,6 +51,9 @@ export const webhooks: Routes = async (app, { webhooks, webhookRuns }) => {
     response: { 200: z.object({ data: z.array(delivery), next_cursor: z.string().nullable() }) },
   };
   app.get('/v1/jobs/:id/webhooks', { config: { needs }, schema: list }, async ({ params, query, caller }) => {
+    if (!(await storedRuns.find(params.id, visibleTo(caller)))) {
+      throw new HoldfastError('caller_not_found', `There is no job '${params.id}'.`);
+    }
     const page = { runId: params.id, visible: visibleTo(caller), limit: query.limit + 1, cursor: query.cursor };
     const rows = await webhooks.list(page);
     const data = rows.slice(0, query.limit).map(toJson);

@@ -4,6 +4,7 @@ import type { Sql } from './database.ts';
 /** What is kept for a while only, each with what says that its time is over. Bodies come last: the others refer to them. */
 const EXPIRING = [
   { table: 'responses', over: sql`created_at < now() - days.kept` },
+  { table: 'webhook_deliveries', over: sql`created_at < now() - days.kept` },
   {
     table: 'run_events',
     over: sql`run_id IN (SELECT id FROM runs WHERE completed_at < now() - days.kept ORDER BY completed_at LIMIT 1000)`,

@@ -35,6 +35,8 @@ export interface Run {
   readonly project: string | null;
   readonly model: string | null;
   readonly state: RunState;
+  /** Number of the event by which it came into its state. */
+  readonly stateSeq: number;
   readonly priority: number;
   readonly inputRef: string;
   readonly metadata: Readonly<Record<string, string>>;
@@ -177,7 +179,19 @@ export class Runs {
   private selected({ visible, kind, state, team, model, since }: RunFilter) {
     return this.db
       .selectFrom('runs')
-      .select(['id', 'kind', 'owner', 'team', 'project', 'model', 'state', 'priority', 'input_ref', 'metadata'])
+      .select([
+        'id',
+        'kind',
+        'owner',
+        'team',
+        'project',
+        'model',
+        'state',
+        'state_seq',
+        'priority',
+        'input_ref',
+        'metadata',
+      ])
       .select(['deadline_at', 'max_cost_nanos', 'webhook', 'retry_of', 'rerun_of', 'error_code', 'error_message'])
       .select(['error_param', 'created_at', 'started_at', 'completed_at'])
       .select(
@@ -205,6 +219,7 @@ const toRun = (row: Row): Run => ({
   project: row.project,
   model: row.model,
   state: row.state,
+  stateSeq: row.state_seq,
   priority: row.priority,
   inputRef: row.input_ref,
   metadata: row.metadata,

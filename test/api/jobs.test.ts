@@ -1,3 +1,4 @@
+import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, type Parts, startGateway, type TestGateway } from '../support/gateway.ts';
@@ -13,6 +14,7 @@ describe.each<Parts>(['embedded', 'configured'])('jobs on %s parts', (parts) => 
 providers:
   openai: { type: openai, base_url: "${upstream.url}/v1", api_key: k, default_model: gpt-5-mini, max_retries: 2 }
 retry: { retry_delay: 0.01 }
+webhooks: { allowed_private_hosts: [127.0.0.0/8] }
 `,
       parts,
     );
@@ -198,6 +200,45 @@ retry: { retry_delay: 0.01 }
     }
     expect((await gateway.json('/v1/jobs', { key: other.key })).data).toEqual([]);
     await reaches(id, 'completed');
+  });
+
+  it('tell their webhook what becomes of them, signed', async () => {
+    const receiver = await new FixtureServer().start();
+    receiver.reply = () => ({ status: 204 });
+    const { id, webhook } = await submitted(chat({ max_tokens: 5000 }), {
+      max_cost_usd: 0.000001,
+      metadata: { ticket: '7' },
+      webhook: { url: `${receiver.url}/hook?token=t` },
+    });
+    expect(webhook.secret).toMatch(/^whsec_/);
+    expect((await get(id)).webhook).toBeUndefined();
+    await eventually(async () => receiver.received.length === 1);
+    await post(id, 'resume', { max_cost_usd: 1 });
+    await eventually(async () => receiver.received.length === 2);
+    const events = receiver.received.map(
+      ({ body, headers }) =>
+        new Webhook(webhook.secret).verify(JSON.stringify(body), headers as Record<string, string>) as Json,
+    );
+    expect(events).toMatchObject([
+      {
+        type: 'run.budget_exceeded',
+        data: { id, status: 'budget_exceeded', error: { code: 'policy_budget_exceeded' } },
+      },
+      { type: 'run.completed', data: { id, status: 'completed', error: null, metadata: { ticket: '7' } } },
+    ]);
+    const deliveries = await eventually(async () => {
+      const { data } = await gateway.json(`/v1/jobs/${id}/webhooks`);
+      return data.every(({ state }: Json) => state === 'delivered') && data;
+    });
+    expect(deliveries.map(({ type }: Json) => type)).toEqual(['run.completed', 'run.budget_exceeded']);
+    await receiver.stop();
+  });
+
+  it('cannot have a webhook inside the network', async () => {
+    for (const url of ['http://10.0.0.1/', 'http://169.254.169.254/latest', 'ftp://example.com']) {
+      const response = await submit(chat(), { webhook: { url } });
+      expect([response.status, ((await response.json()) as Json).error.param]).toEqual([400, 'webhook.url']);
+    }
   });
 
   it('are refused with the field at fault when they are not valid', async () => {

@@ -13,6 +13,7 @@ import { type NewRequest, Requests } from '../../storage/postgres/requests.ts';
 import { RunEvents } from '../../storage/postgres/run-events.ts';
 import { Runs } from '../../storage/postgres/runs.ts';
 import { DEFAULT_SETTINGS, type VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
+import { Webhooks } from '../../storage/postgres/webhooks.ts';
 import { JournalledStreamLog } from '../../storage/streams/journalled.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
 import type { StreamLog } from '../../storage/streams/stream-log.ts';
@@ -85,8 +86,9 @@ export function sweepDeps(db: Sql): Omit<SweepDeps, 'presenceOf'> {
   const runs = new Runs(db, events);
   const journal = new JournalledStreamLog(events, new MemoryStreamLog());
   const logger = pino({ level: 'silent' });
-  const files = new Files(db, createCipher(ENCRYPTION_KEY));
-  return { db, runs, journal, idempotency: new Idempotency(db), retentionDays: 30, files, logger };
+  const cipher = createCipher(ENCRYPTION_KEY);
+  const [files, webhooks] = [new Files(db, cipher), new Webhooks(db, cipher)];
+  return { db, runs, journal, idempotency: new Idempotency(db), retentionDays: 30, files, webhooks, cipher, logger };
 }
 
 /** Whose a request for `attribution` would be if its caller were that key. */

@@ -1,7 +1,11 @@
 import { sql } from 'kysely';
 import { inject } from 'vitest';
+import { NOBODY } from '../../domain/scope.ts';
+import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase } from '../../storage/postgres/database.ts';
 import { Keyring } from '../../storage/postgres/keyring.ts';
+import { RunEvents } from '../../storage/postgres/run-events.ts';
+import { Runs } from '../../storage/postgres/runs.ts';
 import { type NewWebhookDelivery, Webhooks } from '../../storage/postgres/webhooks.ts';
 import { ENCRYPTION_KEY } from './databases.ts';
 
@@ -11,6 +15,8 @@ export interface RecordedWebhooks {
   readonly webhooks: Webhooks;
   /** Records a delivery as a run would, and returns its id. */
   record(url: string, overrides?: Partial<NewWebhookDelivery>): Promise<string>;
+  /** Stores the run that deliveries are of. */
+  storeRun(id: string, owner?: string, project?: string): Promise<void>;
   /** Every row of a table. */
   textOf(table: string): Promise<string>;
   close(): Promise<void>;
@@ -20,7 +26,8 @@ export interface RecordedWebhooks {
 export async function connectWebhooks(): Promise<RecordedWebhooks> {
   const url = inject('postgres') ?? inject('embeddedPostgres');
   const db = connectDatabase({ url, maxConnections: 1, onError: () => {} });
-  const webhooks = new Webhooks(db, await Keyring.open(db, { current: ENCRYPTION_KEY, previous: [] }));
+  const cipher = await Keyring.open(db, { current: ENCRYPTION_KEY, previous: [] });
+  const webhooks = new Webhooks(db, cipher);
   return {
     webhooks,
     record: (url, overrides) =>
@@ -35,6 +42,22 @@ export async function connectWebhooks(): Promise<RecordedWebhooks> {
         url,
         secret: RECEIVER_SECRET,
         ...overrides,
+      }),
+    storeRun: (id, owner = 'master', project) =>
+      new Runs(db, new RunEvents(db, cipher)).insert(db, {
+        id,
+        kind: 'chat.completion',
+        owner,
+        attribution: { ...NOBODY, project: project ?? null },
+        model: null,
+        priority: 3,
+        input: new Bodies(db, cipher).seal({}),
+        metadata: {},
+        deadlineAt: new Date(),
+        maxCostNanos: null,
+        webhook: null,
+        retryOf: null,
+        rerunOf: null,
       }),
     async textOf(table) {
       const { rows } = await sql<{ row: string }>`SELECT t::text AS row FROM ${sql.table(table)} t`.execute(db);
