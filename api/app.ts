@@ -18,6 +18,7 @@ import { estimate } from './routes/estimate.ts';
 import { files } from './routes/files.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
+import { invoke } from './routes/invoke.ts';
 import { jobs } from './routes/jobs.ts';
 import { logs } from './routes/logs.ts';
 import { metrics } from './routes/metrics.ts';
@@ -65,7 +66,20 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [root, health, providers, models, chatCompletions, responses, generate, estimate, logs, usage, costs];
+  const serving = [
+    root,
+    health,
+    providers,
+    models,
+    chatCompletions,
+    responses,
+    generate,
+    invoke,
+    estimate,
+    logs,
+    usage,
+    costs,
+  ];
   const inBackground = [jobs, files, webhooks];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];

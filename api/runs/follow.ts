@@ -109,7 +109,7 @@ export async function loadAnswer(
   answer: StoredAnswer,
 ): Promise<Extract<StreamItem, { type: 'completed' }>> {
   const result = await deps.bodies.get<ModelResult>(answer.responseRef);
-  if (!result) throw new HoldfastError('gateway_internal', 'The stored answer is missing.');
+  if (!result) throw new HoldfastError('caller_not_found', 'The answer is not kept any more.');
   const region = deps.providers.get(answer.provider)?.region;
   return { type: 'completed', result, metadata: toMetadata({ ...answer, region }) };
 }

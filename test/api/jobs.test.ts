@@ -241,6 +241,20 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     }
   });
 
+  it('are made by /llm/invoke, which also waits for an answer', async () => {
+    const ask = (json: object) => gateway.fetch('/llm/invoke', { json });
+    const answered = await ask({ model: 'gpt-5-mini', prompt: 'hi', temperature: 1 });
+    expect(answered.status).toBe(200);
+    expect(((await answered.json()) as Json).choices[0].message.content).toBe('hi');
+    expect(upstream.last.body).toMatchObject({ messages: [{ role: 'user', content: 'hi' }], temperature: 1 });
+    const made = await ask({ model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }], background: true });
+    expect(made.status).toBe(202);
+    await reaches(((await made.json()) as Json).id, 'completed');
+    for (const json of [{ model: 'gpt-5-mini' }, { prompt: 'a', messages: [{ role: 'user', content: 'hi' }] }]) {
+      expect((await ask(json)).status).toBe(400);
+    }
+  });
+
   it('are refused with the field at fault when they are not valid', async () => {
     const param = async (json: object) => {
       const response = await gateway.fetch('/v1/jobs', { json });

@@ -6,7 +6,7 @@ import { Worker } from '@temporalio/worker';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { workflowBundle } from '../../workers/worker.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
-import { eventually, silenceRuntime, startGateway, type TestGateway } from '../support/gateway.ts';
+import { eventually, type Json, silenceRuntime, startGateway, type TestGateway } from '../support/gateway.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 import { connectWebhooks, type RecordedWebhooks } from '../support/webhooks.ts';
 
@@ -72,6 +72,10 @@ webhooks: { allowed_private_hosts: [127.0.0.1] }
       headers,
       json: { model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }] },
     });
+  const job = (terms: object = {}): Promise<Json> => {
+    const body = { model: 'gpt-5-mini', max_tokens: 5000, messages: [{ role: 'user', content: 'hi' }] };
+    return gateway.json('/v1/jobs', { json: { endpoint: '/v1/chat/completions', body, ...terms } });
+  };
   const runOf = (response: Response) => response.headers.get('x-holdfast-run-id') ?? '';
 
   const send = async (id: string) => {
@@ -129,6 +133,30 @@ webhooks: { allowed_private_hosts: [127.0.0.1] }
       // At 50, 80 and 100 %.
       await eventually(async () => upstream.count(/alerts/) === 3);
       return run;
+    },
+    'job-answered': async () => {
+      upstream.reply = () => ({ body: openaiCompletion('hi') });
+      return (await job()).id;
+    },
+    'job-raised': async () => {
+      upstream.reply = () => ({ body: openaiCompletion('hi') });
+      const { id } = await job({ max_cost_usd: 0.000001 });
+      await eventually(async () => (await gateway.json(`/v1/jobs/${id}`)).status === 'budget_exceeded');
+      await gateway.fetch(`/v1/jobs/${id}/pause`, { json: {} });
+      await gateway.fetch(`/v1/jobs/${id}/resume`, { json: { max_cost_usd: 1 } });
+      return id;
+    },
+    'job-cancelled': async () => {
+      upstream.reset();
+      upstream.reply = () => ({ delayMs: 60_000 });
+      const { id } = await job();
+      await eventually(async () => upstream.received.length === 1);
+      await gateway.fetch(`/v1/jobs/${id}/cancel`, { json: {} });
+      return id;
+    },
+    'job-told': async () => {
+      upstream.reply = () => ({ body: openaiCompletion('hi') });
+      return (await job({ webhook: { url: `${upstream.url}/hook` } })).id;
     },
     'cost-report': async () => {
       const { id } = await gateway.json('/api/v1/reports', { json: { period: 'daily', since: '2003-01-02' } });

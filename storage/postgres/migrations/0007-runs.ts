@@ -31,6 +31,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     )`.execute(db);
   await sql`CREATE INDEX idx_runs_owner ON runs (owner, created_at, id)`.execute(db);
   await sql`CREATE INDEX idx_runs_created ON runs (created_at, id)`.execute(db);
+  await sql`CREATE INDEX idx_runs_completed ON runs (completed_at)`.execute(db);
   await sql`CREATE INDEX idx_runs_open ON runs (id) WHERE completed_at IS NULL`.execute(db);
 
   await sql`

@@ -21,7 +21,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       UNIQUE (run_id, type, occurrence)
     )`.execute(db);
   await sql`CREATE INDEX idx_webhook_deliveries_run ON webhook_deliveries (run_id, id)`.execute(db);
-  await sql`CREATE INDEX idx_webhook_deliveries_owner ON webhook_deliveries (owner, id)`.execute(db);
+  await sql`CREATE INDEX idx_webhook_deliveries_created ON webhook_deliveries (created_at)`.execute(db);
 
   await sql`
     CREATE TABLE webhook_attempts (
