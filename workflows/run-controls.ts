@@ -1,4 +1,4 @@
-import { condition, proxyLocalActivities, setHandler } from '@temporalio/workflow';
+import { condition, proxyLocalActivities, setCurrentDetails, setHandler } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { NanoDollars } from '../domain/money.ts';
@@ -43,6 +43,7 @@ export class RunControls {
   /** Before each step. */
   async gate(): Promise<void> {
     if (!this.paused) return;
+    setCurrentDetails('Paused. It goes on when it is resumed.');
     await recordState(this.runId, 'paused');
     await this.until(() => !this.paused);
     await recordState(this.runId, 'queued');
@@ -51,13 +52,16 @@ export class RunControls {
   /** A budget does not cover the next call: somebody has to raise it. */
   async budgetExceeded(error: ErrorInfo): Promise<void> {
     const before = this.resumptions;
+    setCurrentDetails(`${error.message} It goes on when that was raised and it is resumed.`);
     await recordState(this.runId, 'budget_exceeded', error);
     await this.until(() => this.resumptions > before && !this.paused);
     await recordState(this.runId, 'queued');
   }
 
   private async until(wanted: () => boolean): Promise<void> {
-    if (await condition(wanted, Math.max(1, this.deadlineAt - Date.now()))) return;
+    const resumed = await condition(wanted, Math.max(1, this.deadlineAt - Date.now()));
+    setCurrentDetails('');
+    if (resumed) return;
     throw new HoldfastError('gateway_deadline_exceeded', 'The run was not resumed before its deadline.');
   }
 }

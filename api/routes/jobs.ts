@@ -141,11 +141,9 @@ export const jobs: Routes = async (app, deps) => {
       },
     },
     async ({ query, caller }) => {
-      const runs = await deps.storedRuns.list({ ...query, visible: visibleTo(caller) });
-      return {
-        data: runs.map((run) => toJob(run, kindOf(run).endpoint)),
-        next_cursor: runs.length === query.limit ? (runs.at(-1)?.id ?? null) : null,
-      };
+      const runs = await deps.storedRuns.list({ ...query, limit: query.limit + 1, visible: visibleTo(caller) });
+      const data = runs.slice(0, query.limit).map((run) => toJob(run, kindOf(run).endpoint));
+      return { data, next_cursor: runs.length > query.limit ? (data.at(-1)?.id ?? null) : null };
     },
   );
 
