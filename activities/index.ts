@@ -1,3 +1,4 @@
+import { type BatchedCallDeps, createBatchedCallActivities } from './batched-calls.ts';
 import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-webhook.ts';
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
@@ -7,6 +8,7 @@ import { createSweepActivities, type SweepDeps } from './sweep.ts';
 import { createWebhookActivities, type WebhookDeps } from './webhook.ts';
 
 export type ActivityDeps = ProviderCallDeps &
+  BatchedCallDeps &
   RunStateDeps &
   QuotaDeps &
   SweepDeps &
@@ -18,6 +20,7 @@ export type ActivityDeps = ProviderCallDeps &
 export const createActivities = (deps: ActivityDeps) => ({
   ...createQuotaActivities(deps),
   ...createProviderCallActivities(deps),
+  ...createBatchedCallActivities(deps),
   ...createRunStateActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),

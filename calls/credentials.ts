@@ -80,6 +80,14 @@ export class Credentials {
     return chosen.credential;
   }
 
+  /** The key that an earlier call was made with. Throws `provider_auth` when it is no longer there. */
+  async byId(adapter: ProviderAdapter, keyId: string | null): Promise<Credential | undefined> {
+    if (keyId === null) return undefined;
+    const key = (await this.keysOf(adapter, false)).find(({ id }) => id === keyId);
+    if (key) return this.open(adapter, key);
+    throw new HoldfastError('provider_auth', `${adapter.name}: the key ${keyId} is no longer stored`);
+  }
+
   /** After a failed call: benches its key if that is to blame, and says whether another one can be used at once. */
   async replace(
     adapter: ProviderAdapter,

@@ -1,17 +1,16 @@
 import { StreamAccumulator } from '../domain/accumulator.ts';
 import type { ModelAnswer, ModelRequest } from '../domain/chat.ts';
-import { boundInput } from '../domain/cost-bound.ts';
 import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { CallTarget } from '../domain/model-call.ts';
-import { cacheSavingsOf, costOf, type NanoDollars, type Usage } from '../domain/money.ts';
+import type { NanoDollars, Usage } from '../domain/money.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Credential } from '../providers/credentials.ts';
 import { ProviderError } from '../providers/errors.ts';
-import { countRequestTokens, countTokens } from '../providers/tokenizer.ts';
 import { CallClock } from './clock.ts';
 import { abortReason } from './patience.ts';
 import type { StreamWriter } from './stream-writer.ts';
+import { countUsage, priced, usageOf } from './usage.ts';
 
 export interface ProviderCallOptions {
   readonly adapter: ProviderAdapter;
@@ -53,8 +52,8 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
       ? await streamed(options, options.writer, clock, accumulator)
       : await adapter.complete(options.request, callOf(options, clock.signal));
     clock.stop();
-    const reported = isReport(answer.usage) ? answer.usage : await countUsage(options.request, answerText(answer));
-    return { state: 'succeeded', answer, ...priced(reported, options) };
+    const reported = await usageOf(answer, options.request);
+    return { state: 'succeeded', answer, ...priced(reported, options.request, options.target.price) };
   } catch (thrown) {
     clock.stop();
     return failedEnd(options, clock, accumulator, thrown);
@@ -106,7 +105,7 @@ async function failedEnd(
   // What a cut stream delivered can be counted; the provider was paid for it.
   if (accumulator.usage || accumulator.text) {
     const usage = await countUsage(request, accumulator.text, accumulator.usage);
-    return { state, error, ...priced(usage, options) };
+    return { state, error, ...priced(usage, request, target.price) };
   }
   const maybeBilled = clock.signal.aborted || (thrown instanceof ProviderError && thrown.maybeBilled);
   const nothing = { error, usage: null, cacheSavingsNanos: 0 };
@@ -114,40 +113,3 @@ async function failedEnd(
     ? { state: 'unknown', ...nothing, costNanos: target.maxCostNanos }
     : { state, ...nothing, costNanos: 0 };
 }
-
-/** Some compatible servers report zeros for what they did not count. */
-const isReport = (usage: Usage | null): usage is Usage => usage !== null && usage.inputTokens + usage.outputTokens > 0;
-
-function priced(reported: Usage, { request, target: { price } }: ProviderCallOptions) {
-  if (!price) return { usage: reported, costNanos: 0, cacheSavingsNanos: 0 };
-  // No provider reports how many images there were.
-  const usage = price.image === undefined ? reported : { ...reported, inputImages: boundInput(request).images };
-  return { usage, costNanos: costOf(usage, price), cacheSavingsNanos: cacheSavingsOf(usage, price) };
-}
-
-/** Usage as counted here, where the provider's own report is missing or unfinished. */
-async function countUsage(request: ModelRequest, output: string, reported?: Usage | null): Promise<Usage> {
-  return {
-    ...reported,
-    inputTokens: reported?.inputTokens || (await countRequestTokens(request)),
-    cachedInputTokens: reported?.cachedInputTokens ?? 0,
-    cacheWriteTokens: reported?.cacheWriteTokens ?? 0,
-    outputTokens: Math.max(reported?.outputTokens ?? 0, await countTokens(output)),
-    reasoningTokens: reported?.reasoningTokens ?? 0,
-    estimated: true,
-  };
-}
-
-const answerText = ({ choices }: ModelAnswer): string =>
-  choices
-    .map(({ message }) => {
-      const tools = (message.tool_calls ?? [])
-        .map((call) =>
-          call.type === 'custom'
-            ? call.custom.name + call.custom.input
-            : call.function?.name + call.function?.arguments,
-        )
-        .join('');
-      return (message.content ?? '') + (message.refusal ?? '') + (message.reasoning_content ?? '') + tools;
-    })
-    .join('');

@@ -9,6 +9,7 @@ import { buildApp } from '../api/app.ts';
 import { TemporalReports } from '../api/runs/temporal-reports.ts';
 import { TemporalRuns } from '../api/runs/temporal-runs.ts';
 import { TemporalWebhooks } from '../api/runs/temporal-webhooks.ts';
+import { BatchedCalls } from '../calls/batched-calls.ts';
 import { CallStreams } from '../calls/call-streams.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
@@ -54,6 +55,7 @@ import { MemoryStreamLog } from '../storage/streams/memory.ts';
 import { RedisStreamLog } from '../storage/streams/redis.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
+import { gather } from '../workers/gather.ts';
 import { presenceOf } from '../workers/presence.ts';
 import { ensureSchedules } from '../workers/schedules.ts';
 import { createBackgroundWorker, createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
@@ -120,6 +122,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const providerKeys = new ProviderKeys(db, cipher);
     const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
+    const attempts = new Attempts(db);
     const reservations = new Reservations(db);
     const costs = new Costs(db);
     const costReports = new CostReports(db);
@@ -129,7 +132,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const journal = new JournalledStreamLog(runEvents, streams);
     const webhooks = new Webhooks(db, cipher);
     const calls = new Calls({
-      attempts: new Attempts(db),
+      attempts,
       reservations,
       credentials,
       buckets: new ProviderBuckets({ buckets, limitsOf: limitsOfProviders(config.providers), logger }),
@@ -140,6 +143,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       logger,
     });
 
+    const processes = new Processes(db);
+    const batchedCalls = new BatchedCalls({ attempts, bodies, processes, providers, credentials, logger });
+
     const overlays = new Overlays(db);
     const routing = new LiveRouting({ config, providers, overlays, logger });
     if (roles.api) {
@@ -149,7 +155,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
     let workers: { readonly instances: readonly Worker[]; readonly running: Promise<unknown> } | undefined;
     if (roles.worker) {
-      const lease = new Lease(new Processes(db), processId, logger);
+      const lease = new Lease(processes, processId, logger);
       await lease.start();
       closers.push(() => lease.stop());
       const client = new Client(temporal);
@@ -173,6 +179,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           webhooks,
           webhookAddresses: publicAddresses(config.gateway.webhooks.allowed_private_hosts),
           webhookTimeoutMs: config.gateway.webhooks.timeout * 1000,
+          batchedCalls,
+          gather: (call) => gather(client, options.taskQueue, call),
           presenceOf: (runId) => presenceOf(client, runId),
           costs,
           costReports,

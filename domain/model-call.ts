@@ -42,6 +42,8 @@ export interface ModelCall {
   readonly maxCostNanos?: NanoDollars;
   /** What its calls show is kept in Postgres, for readers of any time. */
   readonly background?: boolean;
+  /** Its first call may go through the provider's batch API, together with others. */
+  readonly gather?: boolean;
 }
 
 /** What is reserved before the call. */

@@ -24,6 +24,8 @@ export interface IncomingCall extends PlannableRequest {
   readonly resumable: boolean;
   /** Nobody waits for it. @default false */
   readonly background?: boolean;
+  /** It may go through the provider's batch API, if that has one, together with others. @default false */
+  readonly gather?: boolean;
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
   readonly terms: AdmissionTerms;
@@ -69,6 +71,7 @@ export async function prepareCall(deps: PreparationDeps, incoming: IncomingCall)
     tenant: caller.owner,
     ...(maxCostNanos !== undefined && { maxCostNanos }),
     ...(incoming.background && { background: true }),
+    ...(incoming.gather && !stream && deps.providers.get(targets[0]?.provider ?? '')?.batches && { gather: true }),
   };
   return { row, call };
 }

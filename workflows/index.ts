@@ -2,6 +2,7 @@
 export { budgetAlert } from './budget-alert.ts';
 export { completion } from './completion.ts';
 export { costReport } from './cost-report.ts';
+export { gatheredBatch, gathering } from './gathering.ts';
 export { job } from './job.ts';
 export { sweep } from './sweep.ts';
 export { webhook } from './webhook.ts';

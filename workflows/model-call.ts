@@ -9,6 +9,7 @@ import {
   sleep,
 } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
+import type { BatchedCall } from '../domain/batched-call.ts';
 import { ERRORS, type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
@@ -37,6 +38,8 @@ export interface CallControls {
   gate(): Promise<void>;
   /** Resolves once a budget that was exceeded may have been raised. */
   budgetExceeded(error: ErrorInfo): Promise<void>;
+  /** Resolves once the call was made together with others, or is to be made by itself. */
+  gathered?(call: BatchedCall): Promise<void>;
 }
 
 /**
@@ -71,11 +74,19 @@ async function tryOnce(call: ModelCall, controls: CallControls | undefined): Pro
     await controls?.gate();
     refuseOverCap(call, controls);
     await reserve(call);
+    if (call.gather) await controls?.gathered?.(batchedCallOf(call));
     return { result: await tryTargets(call, controls) };
   } catch (error) {
     return { error: errorInfoOf(error) };
   }
 }
+
+const batchedCallOf = ({ requestId, bodyRef, targets, keyScope }: ModelCall): BatchedCall => ({
+  requestId,
+  bodyRef,
+  target: targets[0] as CallTarget,
+  ...(keyScope && { keyScope }),
+});
 
 function refuseOverCap({ admission }: ModelCall, controls: CallControls | undefined): void {
   if (admission.maxCostNanos <= (controls?.maxCostNanos ?? Number.POSITIVE_INFINITY)) return;

@@ -1,10 +1,17 @@
-import { condition, proxyLocalActivities, setCurrentDetails, setHandler } from '@temporalio/workflow';
+import { condition, proxyActivities, proxyLocalActivities, setCurrentDetails, setHandler } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
+import type { BatchedCall } from '../domain/batched-call.ts';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import type { RunState } from '../domain/run-state.ts';
-import { pauseRun, resumeRun } from './messages.ts';
+import { callDone, pauseRun, resumeRun } from './messages.ts';
 import { announceWebhooks } from './webhook.ts';
+
+const { gatherCall } = proxyActivities<Pick<Activities, 'gatherCall'>>({
+  startToCloseTimeout: '20 seconds',
+  retry: { initialInterval: '1 second', maximumInterval: '1 minute' },
+  summary: 'gathered with others',
+});
 
 const records = proxyLocalActivities<Pick<Activities, 'recordState'>>({
   startToCloseTimeout: '20 seconds',
@@ -23,6 +30,7 @@ export class RunControls {
   maxCostNanos: NanoDollars | undefined;
   private paused = false;
   private resumptions = 0;
+  private done = false;
   private readonly runId: string;
   private readonly deadlineAt: number;
 
@@ -30,6 +38,9 @@ export class RunControls {
     this.runId = runId;
     this.deadlineAt = deadlineAt;
     this.maxCostNanos = maxCostNanos;
+    setHandler(callDone, () => {
+      this.done = true;
+    });
     setHandler(pauseRun, () => {
       this.paused = true;
     });
@@ -56,6 +67,13 @@ export class RunControls {
     await recordState(this.runId, 'budget_exceeded', error);
     await this.until(() => this.resumptions > before && !this.paused);
     await recordState(this.runId, 'queued');
+  }
+
+  /** Lets the call be made together with others, and waits until that is over. The journal knows how it went. */
+  async gathered(call: BatchedCall): Promise<void> {
+    if (this.done) return;
+    await gatherCall({ ...call, runId: this.runId });
+    await this.until(() => this.done);
   }
 
   private async until(wanted: () => boolean): Promise<void> {

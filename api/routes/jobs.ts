@@ -40,6 +40,8 @@ const newJob = z.strictObject({
   /** The most all its calls may cost together. */
   max_cost_usd: dollars.optional(),
   metadata: z.record(z.string().max(64), z.string().max(512)).default({}),
+  /** Its call may wait to go through the provider's batch API, at its price, together with others of its kind. */
+  gather: z.boolean().default(false),
   /** Who is told what becomes of it. Without a secret the gateway makes one and shows it once. */
   webhook: z
     .strictObject({
@@ -96,7 +98,7 @@ export const jobs: Routes = async (app, deps) => {
       },
     },
     async (request, reply) => {
-      const { endpoint, body, priority, deadline, max_cost_usd, metadata, webhook: wanted } = request.body;
+      const { endpoint, body, priority, deadline, max_cost_usd, metadata, gather, webhook: wanted } = request.body;
       const webhook = wanted && toRunWebhook(wanted, deps.config.gateway.webhooks.allowed_private_hosts);
       const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
       const terms: RunTerms = {
@@ -104,6 +106,7 @@ export const jobs: Routes = async (app, deps) => {
         deadlineAt: deadline ?? defaultTerms(deps).deadlineAt,
         maxCostNanos: max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd),
         metadata,
+        gather,
         webhook: webhook && deps.cipher.encrypt(Buffer.from(JSON.stringify(webhook))),
       };
       const { id, replayed } = await kind.submit(deps, {
@@ -238,6 +241,7 @@ export const jobs: Routes = async (app, deps) => {
             deadlineAt: defaultTerms(deps).deadlineAt,
             maxCostNanos: run.maxCostNanos ?? undefined,
             metadata: run.metadata,
+            gather: false,
             webhook: run.webhook ?? undefined,
           },
           requestId: undefined,

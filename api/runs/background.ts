@@ -17,6 +17,8 @@ export interface RunTerms {
   readonly deadlineAt: Date;
   readonly maxCostNanos: NanoDollars | undefined;
   readonly metadata: Readonly<Record<string, string>>;
+  /** Whether its call may wait to go through the provider's batch API, together with others. */
+  readonly gather: boolean;
   /** Sealed: who is told about it. */
   readonly webhook: Buffer | undefined;
 }
@@ -27,6 +29,7 @@ export const defaultTerms = ({ config }: Pick<ApiDeps, 'config'>): RunTerms => (
   deadlineAt: new Date(Date.now() + config.gateway.background.deadline_hours * HOUR_MS),
   maxCostNanos: undefined,
   metadata: {},
+  gather: false,
   webhook: undefined,
 });
 
@@ -129,6 +132,7 @@ function prepareBackgroundCall(deps: ApiDeps, submission: Submission): Promise<P
     metadata: attribution,
     resumable: true,
     background: true,
+    gather: terms.gather,
     deadlineAt,
     maxCostNanos: terms.maxCostNanos,
     // Nobody waits, so it waits for its limits as long as it may, and lets those go first for whom somebody does.

@@ -70,6 +70,14 @@ export class Attempts {
     return rows[0]?.open ? 'taken' : 'closed';
   }
 
+  /** Takes a claim back: the call was not made, so there is no attempt. */
+  async release({ requestId, targetIndex, n }: AttemptKey, owner: string): Promise<void> {
+    await sql`
+      DELETE FROM attempts
+      WHERE request_id = ${requestId} AND target_index = ${targetIndex} AND n = ${n} AND owner = ${owner}
+        AND state = 'claimed'`.execute(this.db);
+  }
+
   /** All attempts at one target, oldest first. */
   async ofTarget({ requestId, targetIndex }: TargetKey): Promise<readonly Attempt[]> {
     const rows = await this.db

@@ -19,6 +19,13 @@ export class Processes {
       ON CONFLICT (id) DO UPDATE SET lease_expires_at = excluded.lease_expires_at`.execute(this.db);
   }
 
+  /** A lease of `seconds` for what outlives processes, such as a batch at a provider. */
+  async hold(id: string, seconds: number): Promise<void> {
+    await sql`
+      INSERT INTO processes (id, lease_expires_at) VALUES (${id}, now() + ${seconds} * interval '1 second')
+      ON CONFLICT (id) DO NOTHING`.execute(this.db);
+  }
+
   /** Ends the lease of a process that has nothing in flight, and forgets processes that died long ago. */
   async remove(id: string): Promise<void> {
     await sql`
