@@ -1,5 +1,7 @@
 import { sql } from 'kysely';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { createSweepActivities } from '../../activities/sweep.ts';
+import { replays } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import { NOBODY } from '../../domain/scope.ts';
 import { RUN_EPOCH, type StreamItem } from '../../domain/stream-item.ts';
@@ -11,7 +13,7 @@ import { RunEvents } from '../../storage/postgres/run-events.ts';
 import { Runs } from '../../storage/postgres/runs.ts';
 import { JournalledStreamLog } from '../../storage/streams/journalled.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
-import { ENCRYPTION_KEY, onEveryDatabase } from '../support/databases.ts';
+import { ENCRYPTION_KEY, onEveryDatabase, sweepDeps } from '../support/databases.ts';
 
 const delta = (content: string): StreamItem => ({
   type: 'delta',
@@ -142,6 +144,14 @@ onEveryDatabase('a run', (database) => {
       startedAt: expect.any(Date),
     });
     expect((await events.read(id, 0)).length).toBe(3);
+  });
+
+  it('ends although what it showed was removed', async () => {
+    const { runs } = open(database.db);
+    const id = await newRun(database.db);
+    await sql`DELETE FROM run_events WHERE run_id = ${id}`.execute(database.db);
+    expect(await runs.transition(id, { state: 'cancelled' })).toBe(true);
+    expect(await runs.find(id, undefined)).toMatchObject({ state: 'cancelled', completedAt: expect.any(Date) });
   });
 
   it('is removed with what it showed once it is old, and what is under way stays', async () => {
