@@ -59,7 +59,10 @@ export class JournalledStreamLog implements StreamLog {
       const entries = await this.events.read(id, next);
       for (const entry of entries) deliver(reader, entry);
       next = (entries.at(-1)?.seq ?? next - 1) + 1;
-      if (entries.length === 0) await bell.heard(LOOK_MS);
+      if (entries.length > 0) continue;
+      // A log begins with its run: where there is less than was read, or nothing, it was removed and nothing will come.
+      if ((await this.events.length(id)) < Math.max(1, next)) reader.finish();
+      else await bell.heard(LOOK_MS);
     }
   }
 

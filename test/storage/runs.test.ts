@@ -118,6 +118,16 @@ onEveryDatabase('the log of a run in the background', (database) => {
     expect(entries.length).toBeGreaterThanOrEqual(43);
   });
 
+  it('that is not there, or is removed, lets its readers go', async () => {
+    const { log } = open(database.db);
+    expect(await read(log, newId('resp'))).toEqual([]);
+    const id = await newRun(database.db);
+    const reading = read(log, id);
+    await log.append(id, 1, [delta('a')]);
+    await sql`DELETE FROM run_events WHERE run_id = ${id}`.execute(database.db);
+    expect((await reading).length).toBeLessThanOrEqual(2);
+  });
+
   it('is sealed at rest', async () => {
     const { log } = open(database.db);
     const id = await newRun(database.db);
