@@ -28,7 +28,7 @@ export class JournalledStreamLog implements StreamLog {
   /** Tells readers that there are entries, where somebody else appended them. */
   announce(id: string, last: boolean): void {
     // Readers also look by themselves.
-    this.news.append(id, 0, [{ type: 'news', last }]).catch(() => {});
+    this.news.append(newsOf(id), 0, [{ type: 'news', last }]).catch(() => {});
   }
 
   subscribe(id: string, from: number, signal: AbortSignal): AsyncIterable<StreamEntry> {
@@ -68,12 +68,15 @@ export class JournalledStreamLog implements StreamLog {
 
   private async listen(id: string, bell: Bell, signal: AbortSignal): Promise<void> {
     try {
-      for await (const _ of this.news.subscribe(id, 0, signal)) bell.ring();
+      for await (const _ of this.news.subscribe(newsOf(id), 0, signal)) bell.ring();
     } catch {
       // Without the news the reader looks once a second.
     }
   }
 }
+
+/** Apart from the log of the run's request, whose end outranks and precedes that of the run. */
+const newsOf = (id: string): string => `${id}:news`;
 
 /** Remembers a ring that nobody waited for. */
 class Bell {

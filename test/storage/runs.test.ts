@@ -128,6 +128,26 @@ onEveryDatabase('the log of a run in the background', (database) => {
     expect((await reading).length).toBeLessThanOrEqual(2);
   });
 
+  it('brings the end at once, also of a run whose request failed', async () => {
+    const { events, runs } = open(database.db);
+    const news = new MemoryStreamLog();
+    const log = new JournalledStreamLog(events, news);
+    const id = await newRun(database.db);
+    // No reader looks by itself any more.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const seen = log.subscribe(id, 0, forever)[Symbol.asyncIterator]();
+      expect((await seen.next()).value?.seq).toBe(0);
+      // As `settle` does, before the run comes into its state.
+      await news.append(id, RUN_EPOCH, [{ type: 'failed', error: { code: 'provider_network', message: '' } }]);
+      await runs.transition(id, { state: 'failed' });
+      log.announce(id, true);
+      expect((await seen.next()).value?.item).toMatchObject({ state: 'failed' });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('is sealed at rest', async () => {
     const { log } = open(database.db);
     const id = await newRun(database.db);
