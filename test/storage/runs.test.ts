@@ -176,6 +176,20 @@ onEveryDatabase('a run', (database) => {
     expect((await events.read(id, 0)).length).toBe(3);
   });
 
+  it('that was never started can be made again under its key, one that an operator ended cannot', async () => {
+    const { runs } = open(database.db);
+    const ended = async (presence: 'unknown' | 'ended') => {
+      const id = await newRun(database.db);
+      await sql`UPDATE runs SET created_at = now() - interval '2 minutes' WHERE id = ${id}`.execute(database.db);
+      const presenceOf = async (run: string) => (run === id ? presence : 'running');
+      await createSweepActivities({ ...sweepDeps(database.db), presenceOf }).sweep();
+      const { state, error } = (await runs.find(id, undefined)) ?? {};
+      return [state, error && replays(error.code)];
+    };
+    expect(await ended('unknown')).toEqual(['failed', false]);
+    expect(await ended('ended')).toEqual(['cancelled', true]);
+  });
+
   it('ends although what it showed was removed', async () => {
     const { runs } = open(database.db);
     const id = await newRun(database.db);
