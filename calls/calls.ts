@@ -110,6 +110,7 @@ export class Calls {
     if (waitMs > 0 && known) return undefined;
     if (waitMs > 0) throw bucketFull(call, waitMs);
 
+    await this.deps.streams.started(call);
     const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
     const { provider, model, maxCostNanos } = call.target;
     const providerKeyId = chosen.key?.id ?? null;
@@ -120,7 +121,6 @@ export class Calls {
       throw new CallFailed(new HoldfastError('gateway_cancelled', 'The request is settled already.'));
     }
 
-    await this.deps.streams.started(call);
     const writer = this.deps.streams.writer(call, n);
     const started = performance.now();
     const { target, deadlineAt } = call;
