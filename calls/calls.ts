@@ -136,6 +136,8 @@ export class Calls {
     await retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
     if (signal.aborted) throw new CallFailed(error);
     const hasOtherKey = await this.deps.credentials.replace(adapter, call.keyScope, chosen, error);
+    // What is still on its way into the log comes before the word that it broke off.
+    await writer?.flush();
     await this.fail(call, key, error, made, { shown: writer?.shown ?? 0, hasOtherKey });
     return undefined;
   }

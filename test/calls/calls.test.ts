@@ -162,6 +162,29 @@ describe('a call in the background', () => {
     return async () => (await events.read(call.requestId, 0)).map(({ item }) => describeItem(item));
   }
 
+  it('whose stream breaks off shows all of it before it says so', async () => {
+    const { calls } = await startProcess(scriptedAdapter(fails(overloaded, ['one', 'two']), answers(['three'])));
+    const call = await newCall({ stream: true, background: true, resumable: true });
+    const seen = await newRun(call);
+    const { append } = RunEvents.prototype;
+    // The database is slow to take what was said.
+    const slow = vi.spyOn(RunEvents.prototype, 'append').mockImplementationOnce(async function (
+      this: RunEvents,
+      ...of
+    ) {
+      await eventually(async () => (await journal(call))[0]?.state === 'failed');
+      await sleep(50);
+      return append.apply(this, of);
+    });
+    await failure(calls.run(call, forever));
+    slow.mockRestore();
+    await calls.run(call, forever);
+    const items = await seen();
+    const words = items.filter((item) => !item.startsWith('state'));
+    expect(words.slice(0, 3)).toEqual(['one', 'two', 'interrupted:provider_stream_interrupted']);
+    expect(words.slice(3)).toEqual(['interrupted:provider_stream_interrupted', 'three']);
+  });
+
   it('is not claimed, let alone booked, before its run could be brought into its state', async () => {
     const adapter = scriptedAdapter(answers(['hi']));
     const { calls } = await startProcess(adapter);
