@@ -46,7 +46,9 @@ export interface CallControls {
 export async function modelCall(call: ModelCall, controls?: CallControls): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call, controls);
   // Histories of before there were alerts have no value here.
-  await announceBudgetAlerts((await settle(call, ended)) ?? []);
+  const alerts = (await settle(call, ended)) ?? [];
+  // Nobody else would tell of them if the run was cancelled.
+  await CancellationScope.nonCancellable(() => announceBudgetAlerts(alerts));
   if ('result' in ended) return ended.result;
   if (ended.error.code === 'gateway_cancelled') throw new CancelledFailure(ended.error.message);
   throw toWorkflowFailure(ended.error);
