@@ -99,7 +99,8 @@ async function tryTargets(call: ModelCall, controls: CallControls | undefined): 
     const target = call.targets[index] as CallTarget;
     const next = call.targets[index + 1];
     try {
-      if (index > 0) await controls?.gate();
+      // Also before the first: it may have been paused while it waited for a limit.
+      await controls?.gate();
       const result = await callTarget(call, index, controls?.maxCostNanos);
       if (index > 0) logFallbackSuccess(call, index);
       return result;

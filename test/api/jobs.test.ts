@@ -116,6 +116,21 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     expect(upstream.received.length).toBe(3);
   });
 
+  it('that are paused while they wait for a limit begin nothing', async () => {
+    const { key } = await newKey({ rateLimit: { concurrent: 1 } });
+    const release = held();
+    const first = await submitted(chat(), {}, { key });
+    await reaches(first.id, 'running');
+    const second = await submitted(chat(), {}, { key });
+    await eventually(async () => (await post(second.id, 'pause')).status === 200);
+    release();
+    await reaches(first.id, 'completed');
+    await reaches(second.id, 'paused');
+    expect(upstream.received.length).toBe(1);
+    await post(second.id, 'resume');
+    await reaches(second.id, 'completed');
+  });
+
   it('are cancelled while they run, once', async () => {
     held();
     const { id } = await submitted(chat());
