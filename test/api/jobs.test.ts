@@ -116,6 +116,21 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     expect(upstream.received.length).toBe(3);
   });
 
+  it('that wait for their budget leave their slot to others', async () => {
+    const { key, id: keyId } = await newKey({ costCap: 0, rateLimit: { concurrent: 1 } });
+    const { id } = await submitted(chat(), {}, { key });
+    await reaches(id, 'budget_exceeded');
+    await gateway.fetch(`/config/virtual-keys/${keyId}`, { method: 'PATCH', json: { costCap: 10 } });
+    const other = await gateway.fetch('/v1/chat/completions', { json: chat(), key });
+    expect(other.status).toBe(200);
+    const release = held();
+    await post(id, 'resume');
+    await reaches(id, 'running');
+    expect((await gateway.fetch('/v1/chat/completions', { json: chat(), key })).status).toBe(429);
+    release();
+    await reaches(id, 'completed');
+  });
+
   it('that are paused while they wait for a limit begin nothing', async () => {
     const { key } = await newKey({ rateLimit: { concurrent: 1 } });
     const release = held();
