@@ -146,6 +146,11 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     await reaches(second.id, 'completed');
   });
 
+  it.each(['9999-12-31', '2500-01-01'])('with a deadline as far as %s are refused', async (deadline) => {
+    const response = await submit(chat(), { deadline });
+    expect([response.status, ((await response.json()) as Json).error?.param]).toEqual([400, 'deadline']);
+  });
+
   it('are cancelled while they run, once', async () => {
     held();
     const { id } = await submitted(chat());
