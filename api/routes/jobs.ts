@@ -240,7 +240,8 @@ export const jobs: Routes = async (app, deps) => {
           throw new HoldfastError('caller_not_found', `What '${run.id}' was asked to do is not kept any more.`);
         const { id, replayed } = await kindOf(run).submit(deps, {
           body: input.body,
-          caller: input.caller,
+          // Who asks pays, by its own rules; an operator from outside acts for whose job it was.
+          caller: request.caller.owner === run.owner ? request.caller : input.caller,
           terms: {
             priority: run.priority,
             deadlineAt: defaultTerms(deps).deadlineAt,

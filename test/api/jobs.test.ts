@@ -116,6 +116,25 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     expect(upstream.received.length).toBe(3);
   });
 
+  it('are run again on the terms and at the cost of who asks for it', async () => {
+    const team = crypto.randomUUID();
+    const mine = await newKey({ team });
+    const { id } = await submitted(chat(), {}, { key: mine.key });
+    await reaches(id, 'completed');
+    const rerun = async (key?: string) =>
+      gateway.fetch(`/v1/jobs/${id}/rerun`, { method: 'POST', ...(key && { key }) });
+    const narrow = await newKey({ team, allowedModels: ['gpt-5'] });
+    expect((await rerun(narrow.key)).status).toBe(403);
+    const other = await newKey({ team });
+    const paidBy = async (response: Response) => {
+      const { id: run } = (await response.json()) as Json;
+      await reaches(run, 'completed');
+      return (await gateway.json(`/logs/${run}`)).virtual_key_id;
+    };
+    expect(await paidBy(await rerun(other.key))).toBe(other.id);
+    expect(await paidBy(await rerun())).toBe(mine.id);
+  });
+
   it('that wait for their budget leave their slot to others', async () => {
     const { key, id: keyId } = await newKey({ costCap: 0, rateLimit: { concurrent: 1 } });
     const { id } = await submitted(chat(), {}, { key });
