@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, type Parts, startGateway, type TestGateway } from '../support/gateway.ts';
@@ -175,6 +176,25 @@ retry: { retry_delay: 0.01 }
       release();
       expect([(await first).status, (await second).status]).toEqual([200, 200]);
       expect(upstream.received.length).toBe(calls);
+    });
+
+    it('share one that was stored but never started, and start it', async () => {
+      const body = chat({ temperature: 0 });
+      const answered = await ask(body);
+      const db = openPostgres();
+      // What a gateway leaves behind that dies between its two steps.
+      const orphan = `chatcmpl-${crypto.randomUUID()}`;
+      const id = answered.headers.get('x-holdfast-run-id') ?? '';
+      await eventually(async () => (await gateway.json(`/logs/${id}`)).status === 'success');
+      await sql`
+        INSERT INTO llm_requests (id, run_id, request_id, owner, markup_percent, surface, prompt, body_ref,
+                                  model_requested, parameters, state, shared_key)
+        SELECT ${orphan}, ${orphan}, ${orphan}, owner, markup_percent, surface, prompt, body_ref, model_requested,
+               parameters, 'queued', shared_key
+        FROM llm_requests WHERE id = ${id}`.execute(db);
+      await db.destroy();
+      const response = await ask(body);
+      expect([response.status, response.headers.get('x-holdfast-run-id')]).toEqual([200, orphan]);
     });
 
     it('of other teams do not share', async () => {
