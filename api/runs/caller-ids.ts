@@ -16,11 +16,19 @@ export function idempotencyKeyOf(
   const key = headers['idempotency-key'];
   if (key === undefined) return undefined;
   if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) {
-    return { owner: caller.owner, endpoint, key, bodyHash: bodies.fingerprint(body as object) };
+    return { owner: caller.owner, endpoint, key, bodyHash: bodies.fingerprint([inOrder(body ?? null)]) };
   }
   throw new HoldfastError('caller_invalid_request', 'Idempotency-Key must be 1 to 255 printable characters.', {
     param: 'Idempotency-Key',
   });
+}
+
+/** Clients that keep objects in hash maps write the same one differently each time. */
+function inOrder(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inOrder);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([name, part]) => [name, inOrder(part)]));
 }
 
 /** `x-request-id` makes a request findable after its connection broke. */

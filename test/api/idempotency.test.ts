@@ -103,6 +103,15 @@ retry: { retry_delay: 0.01 }
       expect(again.headers.get('x-request-id')).toBe(other['x-request-id']);
     });
 
+    it('are one in whatever order their fields come', async () => {
+      const headers = once();
+      const content = crypto.randomUUID();
+      await ask({ model: 'gpt-5-mini', messages: [{ role: 'user', content }], metadata: { a: '1', b: '2' } }, headers);
+      const body = { metadata: { b: '2', a: '1' }, messages: [{ content, role: 'user' }], model: 'gpt-5-mini' };
+      expect((await ask(body, headers)).headers.get('idempotent-replayed')).toBe('true');
+      expect(upstream.received.length).toBe(1);
+    });
+
     it('are of their team only', async () => {
       const [headers, body] = [once(), chat()];
       await ask(body, headers, { key: await newKey() });

@@ -116,6 +116,17 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     expect(upstream.received.length).toBe(3);
   });
 
+  it('are retried once for one Idempotency-Key, without a body', async () => {
+    upstream.reply = () => ({ status: 400, body: { error: { message: 'bad' } } });
+    const { id } = await submitted(chat());
+    await reaches(id, 'failed');
+    const headers = { 'idempotency-key': crypto.randomUUID() };
+    const retry = () => gateway.fetch(`/v1/jobs/${id}/retry`, { method: 'POST', headers });
+    const [first, second] = [await retry(), await retry()];
+    expect([first.status, second.status]).toEqual([202, 202]);
+    expect(((await second.json()) as Json).id).toBe(((await first.json()) as Json).id);
+  });
+
   it('are run again on the terms and at the cost of who asks for it', async () => {
     const team = crypto.randomUUID();
     const mine = await newKey({ team });
