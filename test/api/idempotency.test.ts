@@ -112,6 +112,20 @@ retry: { retry_delay: 0.01 }
       expect(upstream.received.length).toBe(1);
     });
 
+    it('are of their project only', async () => {
+      const [headers, body, team] = [once(), chat(), crypto.randomUUID()];
+      const askOfProject = async () => {
+        const json = { name: 'k', team, project: crypto.randomUUID() };
+        const { key } = await gateway.json('/config/virtual-keys', { json });
+        const replayed = (await ask(body, headers, { key })).headers.get('idempotent-replayed');
+        const path = `/v1/chat/completions/${headers['idempotency-key']}`;
+        return [replayed, (await gateway.fetch(path, { key })).status];
+      };
+      expect(await askOfProject()).toEqual([null, 200]);
+      expect(await askOfProject()).toEqual([null, 200]);
+      expect(upstream.received.length).toBe(2);
+    });
+
     it('are of their team only', async () => {
       const [headers, body] = [once(), chat()];
       await ask(body, headers, { key: await newKey() });
