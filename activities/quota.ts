@@ -51,6 +51,10 @@ export function createQuotaActivities(deps: QuotaDeps) {
           throw toInfrastructureFailure(toHoldfastError(error));
         });
       if (result.reserved) return undefined;
+      // A run may wait for hours until its budget is raised; its slots are for others meanwhile.
+      await counters.standBy(requestId, admission.limits).catch((error: unknown) => {
+        logger.warn({ err: error, run: requestId }, 'Slots could not be freed');
+      });
       const { scope, period } = result.exceeded;
       throw toFailure(
         new HoldfastError(

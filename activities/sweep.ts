@@ -43,6 +43,17 @@ const COUNTERS_PER_SWEEP = 500;
 const ROWS_PER_SWEEP = 50_000;
 const FILES_PER_SWEEP = 100;
 
+/** An operator wanted it so. */
+const ENDED = {
+  state: 'cancelled',
+  error: { code: 'gateway_cancelled', message: 'The run was ended by an operator.' },
+} as const;
+/** The gateway's fault, so that the request may be made again under its `Idempotency-Key`. */
+const NEVER_STARTED = {
+  state: 'failed',
+  error: { code: 'gateway_unavailable', message: 'The gateway stopped before it began with this. Send it again.' },
+} as const;
+
 /**
  * Frees what a crash or a terminated workflow left, finds counters that disagree with the ledger, and removes what is no
  * longer needed.
@@ -58,11 +69,13 @@ export function createSweepActivities(deps: SweepDeps) {
     let cursor: string | undefined;
     do {
       const page = await runs.open(MIN_AGE_SECONDS, PAGE, cursor);
-      for (const id of page) {
-        if ((await presenceOf(id)) === 'running') continue;
-        const error = { code: 'gateway_cancelled', message: 'The run was ended by an operator.' } as const;
+      const presences = await Promise.all(page.map(presenceOf));
+      for (const [index, id] of page.entries()) {
+        const presence = presences[index];
+        if (presence === 'running') continue;
         const answered = (await runs.callState(id)) === 'completed';
-        webhooks.push(...(await recordState(id, answered ? { state: 'completed' } : { state: 'cancelled', error })));
+        const ending = presence === 'unknown' ? NEVER_STARTED : ENDED;
+        webhooks.push(...(await recordState(id, answered ? { state: 'completed' } : ending)));
         ended.push(id);
       }
       cursor = page.length === PAGE ? page.at(-1) : undefined;
@@ -77,10 +90,13 @@ export function createSweepActivities(deps: SweepDeps) {
       let cursor: string | undefined;
       do {
         const page = await openRequests(db, MIN_AGE_SECONDS, PAGE, cursor);
-        for (const { id, runId, answered } of page) {
-          if ((await presenceOf(runId)) === 'running') continue;
-          const error = { code: 'gateway_cancelled', message: 'The run ended without settling.' } as const;
-          const ending = answered ? ({ state: 'completed' } as const) : ({ state: 'cancelled', error } as const);
+        // One after the other would take longer than a sweep may where many wait in the queue.
+        const presences = await Promise.all(page.map(({ runId }) => presenceOf(runId)));
+        for (const [index, { id, runId, answered }] of page.entries()) {
+          const presence = presences[index];
+          if (presence === 'running') continue;
+          const unanswered = presence === 'unknown' ? NEVER_STARTED : ENDED;
+          const ending = answered ? ({ state: 'completed' } as const) : unanswered;
           alerts.push(...(await settle(db, { requestId: id, ...ending })));
           logger.warn({ run: runId }, 'Settled a request that its workflow left open');
           settled.push(id);

@@ -110,6 +110,7 @@ export class Calls {
     if (waitMs > 0 && known) return undefined;
     if (waitMs > 0) throw bucketFull(call, waitMs);
 
+    await this.deps.streams.started(call);
     const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
     const { provider, model, maxCostNanos } = call.target;
     const providerKeyId = chosen.key?.id ?? null;
@@ -120,7 +121,6 @@ export class Calls {
       throw new CallFailed(new HoldfastError('gateway_cancelled', 'The request is settled already.'));
     }
 
-    await this.deps.streams.started(call);
     const writer = this.deps.streams.writer(call, n);
     const started = performance.now();
     const { target, deadlineAt } = call;
@@ -136,6 +136,8 @@ export class Calls {
     await retryWhileUnreachable(() => this.deps.attempts.finish(key, outcome), this.deps.logger);
     if (signal.aborted) throw new CallFailed(error);
     const hasOtherKey = await this.deps.credentials.replace(adapter, call.keyScope, chosen, error);
+    // What is still on its way into the log comes before the word that it broke off.
+    await writer?.flush();
     await this.fail(call, key, error, made, { shown: writer?.shown ?? 0, hasOtherKey });
     return undefined;
   }

@@ -13,7 +13,8 @@ export async function job(input: CompletionInput): Promise<ModelCallResult> {
   try {
     const result = await modelCall(call, controls);
     noteFallback(input, result);
-    await recordState(runId, 'completed');
+    // It is paid and settled: who cancels now comes too late.
+    await CancellationScope.nonCancellable(() => recordState(runId, 'completed'));
     return result;
   } catch (error) {
     const info = errorInfoOf(error);

@@ -49,7 +49,9 @@ export interface CallControls {
 export async function modelCall(call: ModelCall, controls?: CallControls): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call, controls);
   // Histories of before there were alerts have no value here.
-  await announceBudgetAlerts((await settle(call, ended)) ?? []);
+  const alerts = (await settle(call, ended)) ?? [];
+  // Nobody else would tell of them if the run was cancelled.
+  await CancellationScope.nonCancellable(() => announceBudgetAlerts(alerts));
   if ('result' in ended) return ended.result;
   if (ended.error.code === 'gateway_cancelled') throw new CancelledFailure(ended.error.message);
   throw toWorkflowFailure(ended.error);
@@ -108,7 +110,8 @@ async function tryTargets(call: ModelCall, controls: CallControls | undefined): 
     const target = call.targets[index] as CallTarget;
     const next = call.targets[index + 1];
     try {
-      if (index > 0) await controls?.gate();
+      // Also before the first: it may have been paused while it waited for a limit.
+      await controls?.gate();
       const result = await callTarget(call, index, controls?.maxCostNanos);
       if (index > 0) logFallbackSuccess(call, index);
       return result;

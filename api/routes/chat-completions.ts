@@ -3,6 +3,7 @@ import { HoldfastError } from '../../domain/errors.ts';
 import { toChatCompletion } from '../../domain/openai-chat.ts';
 import { toSeconds } from '../../domain/time.ts';
 import { visibleTo } from '../auth/caller.ts';
+import { keyOwnerOf } from '../runs/caller-ids.ts';
 import { loadAnswer } from '../runs/follow.ts';
 import { awaitResult, sendStream, setMetadataHeaders, startRun } from '../runs/serve.ts';
 import { chatCompletion, chatCompletionBody, pendingCompletion, withoutNulls } from '../schemas/chat.ts';
@@ -58,7 +59,7 @@ export const chatCompletions: Routes = async (app, deps) => {
     '/v1/chat/completions/:id',
     { config: { needs: 'models:call' }, schema: retrieve },
     async ({ params, caller }, reply) => {
-      const keyed = await deps.idempotency.find(caller.owner, SURFACE, params.id);
+      const keyed = await deps.idempotency.find(keyOwnerOf(caller), SURFACE, params.id);
       const stored = await deps.requests.find(keyed ?? params.id, caller.owner, visibleTo(caller));
       if (!stored) throw new HoldfastError('caller_not_found', `There is no completion '${params.id}'.`);
       reply.header('x-holdfast-run-id', stored.runId);

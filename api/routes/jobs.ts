@@ -67,6 +67,7 @@ function toRunWebhook(
 }
 
 const SECRET_BYTES = 24;
+const DAY_MS = 86_400_000;
 
 const params = z.object({ id: z.string() });
 const failures = { '4xx': errorEnvelope, '5xx': errorEnvelope };
@@ -101,6 +102,11 @@ export const jobs: Routes = async (app, deps) => {
       const { endpoint, body, priority, deadline, max_cost_usd, metadata, gather, webhook: wanted } = request.body;
       const webhook = wanted && toRunWebhook(wanted, deps.config.gateway.webhooks.allowed_private_hosts);
       const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
+      const { days } = deps.config.gateway.retention;
+      if (deadline && deadline.getTime() > Date.now() + days * DAY_MS) {
+        const message = `The deadline must be within ${days} days: what a job was asked is not kept for longer.`;
+        throw new HoldfastError('caller_invalid_request', message, { param: 'deadline' });
+      }
       const terms: RunTerms = {
         priority,
         deadlineAt: deadline ?? defaultTerms(deps).deadlineAt,
@@ -235,7 +241,8 @@ export const jobs: Routes = async (app, deps) => {
           throw new HoldfastError('caller_not_found', `What '${run.id}' was asked to do is not kept any more.`);
         const { id, replayed } = await kindOf(run).submit(deps, {
           body: input.body,
-          caller: input.caller,
+          // Who asks pays, by its own rules; an operator from outside acts for whose job it was.
+          caller: request.caller.owner === run.owner ? request.caller : input.caller,
           terms: {
             priority: run.priority,
             deadlineAt: defaultTerms(deps).deadlineAt,

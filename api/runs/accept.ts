@@ -67,7 +67,11 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   if (incoming.idempotencyKey) return acceptOnce(deps, incoming, incoming.idempotencyKey, prepared, about);
   const sharedKey = incoming.share ? sharedKeyOf(deps.bodies, prepared) : undefined;
   const answeredBy = await place(deps, incoming, prepared, sharedKey, about.acceptedAt);
-  if (answeredBy !== id) return { ...about, id: answeredBy, requestId: answeredBy, origin: 'shared' };
+  if (answeredBy !== id) {
+    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
+    await deps.runs.start(startOf(incoming, prepared, answeredBy));
+    return { ...about, id: answeredBy, requestId: answeredBy, origin: 'shared' };
+  }
   await startCall(deps, incoming, prepared);
   return { ...about, id, requestId: prepared.row.requestId, origin: 'own' };
 }
@@ -106,7 +110,7 @@ async function acceptOnce(
   prepared: PreparedCall,
   about: About,
 ): Promise<AcceptedRun> {
-  const { row, call } = prepared;
+  const { row } = prepared;
   const { caller } = incoming;
   for (let replaces: string | undefined; ; ) {
     const id = await deps.idempotency.once(key, row.id, replaces, async (transaction) => {
@@ -133,14 +137,14 @@ async function acceptOnce(
     if (earlier.error) return { ...found, outcome: { type: 'failed', error: earlier.error } };
     if (earlier.answer) return { ...found, outcome: await loadAnswer(deps, earlier.answer) };
     // Whoever made it may have died before the workflow was started; one that runs stays as it is.
-    await deps.runs.start({ ...startOf(incoming, prepared), id, call: { ...call, requestId: id } });
+    await deps.runs.start(startOf(incoming, prepared, id));
     return found;
   }
 }
 
 async function startCall(deps: ApiDeps, incoming: IncomingRequest, prepared: PreparedCall): Promise<void> {
   try {
-    await deps.runs.start(startOf(incoming, prepared));
+    await deps.runs.start(startOf(incoming, prepared, prepared.row.id));
   } catch (error) {
     // A start that comes through after all finds the request settled and calls nobody.
     const info = error instanceof HoldfastError ? error.info : undefined;
@@ -150,9 +154,9 @@ async function startCall(deps: ApiDeps, incoming: IncomingRequest, prepared: Pre
   }
 }
 
-const startOf = ({ caller }: Pick<IncomingRequest, 'caller'>, { row, call }: PreparedCall) => ({
-  id: row.id,
-  call,
+const startOf = ({ caller }: Pick<IncomingRequest, 'caller'>, { row, call }: PreparedCall, id: string) => ({
+  id,
+  call: { ...call, requestId: id },
   team: row.attribution.team,
   keyName: caller.key?.name ?? caller.actor,
   modelRequested: row.modelRequested,

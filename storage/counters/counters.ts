@@ -25,6 +25,8 @@ export interface Counters {
    * Idempotent, also for a request that was never admitted.
    */
   release(requestId: string, limits: readonly RateLimit[], tokenDifference: number): Promise<void>;
+  /** Frees the slots of a request that is to wait for something else; it has to be admitted again. */
+  standBy(requestId: string, limits: readonly RateLimit[]): Promise<void>;
   status(limits: readonly RateLimit[]): Promise<readonly LimitStatus[]>;
 }
 

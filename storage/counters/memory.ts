@@ -73,6 +73,12 @@ export class MemoryCounters implements Counters {
     this.current.done.set(requestId, 'released');
   }
 
+  async standBy(requestId: string, limits: readonly RateLimit[]): Promise<void> {
+    this.turn();
+    for (const { kind, name } of limits) if (kind === 'concurrent') this.slots.remove(name, requestId);
+    for (const { done } of [this.current, this.previous]) done.delete(requestId);
+  }
+
   async status(limits: readonly RateLimit[]): Promise<readonly LimitStatus[]> {
     const elapsed = this.turn();
     return limits.map((limit) =>

@@ -124,6 +124,12 @@ export class RedisCounters implements Counters {
     await this.redis.eval(RELEASE, keys.length, ...keys, WINDOW_MS, ...args);
   }
 
+  async standBy(requestId: string, limits: readonly RateLimit[]): Promise<void> {
+    const freed = this.redis.multi().del(`${PREFIX}request:${requestId}`);
+    for (const { kind, name } of limits) if (kind === 'concurrent') freed.zrem(PREFIX + name, requestId);
+    await freed.exec();
+  }
+
   async status(limits: readonly RateLimit[]): Promise<readonly LimitStatus[]> {
     const keys = limits.map(({ name }) => PREFIX + name);
     const kinds = limits.map(({ kind }) => kind);

@@ -44,6 +44,9 @@ export class RunEvents {
       .selectFrom('run_events')
       .select(['seq', 'content'])
       .where('run_id', '=', runId)
+      // Where to begin is looked up: to pass by all that a reader has seen already would take longer with each read.
+      .where(sql<boolean>`seq >= coalesce(
+        (SELECT max(seq) FROM run_events WHERE run_id = ${runId} AND seq <= ${from}), 0)`)
       .where(sql<boolean>`seq + count > ${from}`)
       .orderBy('seq')
       .limit(PAGE)

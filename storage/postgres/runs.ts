@@ -110,7 +110,9 @@ export class Runs {
       try {
         const { rows } = await sql<{ id: string }>`
           WITH last AS (
-            SELECT seq + count AS next, epoch FROM run_events WHERE run_id = ${runId} ORDER BY seq DESC LIMIT 1
+            -- Always a row: a run whose events were removed has to end as well.
+            SELECT coalesce(max(seq + count), 0) AS next, coalesce(max(epoch), 0) AS epoch
+            FROM (SELECT * FROM run_events WHERE run_id = ${runId} ORDER BY seq DESC LIMIT 1) e
           ), changed AS (
             UPDATE runs SET state = ${state}, state_seq = last.next,
               started_at = CASE WHEN ${state} = 'running' THEN coalesce(started_at, now()) ELSE started_at END,

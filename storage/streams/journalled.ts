@@ -28,7 +28,7 @@ export class JournalledStreamLog implements StreamLog {
   /** Tells readers that there are entries, where somebody else appended them. */
   announce(id: string, last: boolean): void {
     // Readers also look by themselves.
-    this.news.append(id, 0, [{ type: 'news', last }]).catch(() => {});
+    this.news.append(newsOf(id), 0, [{ type: 'news', last }]).catch(() => {});
   }
 
   subscribe(id: string, from: number, signal: AbortSignal): AsyncIterable<StreamEntry> {
@@ -59,18 +59,24 @@ export class JournalledStreamLog implements StreamLog {
       const entries = await this.events.read(id, next);
       for (const entry of entries) deliver(reader, entry);
       next = (entries.at(-1)?.seq ?? next - 1) + 1;
-      if (entries.length === 0) await bell.heard(LOOK_MS);
+      if (entries.length > 0) continue;
+      // A log begins with its run: where there is less than was read, or nothing, it was removed and nothing will come.
+      if ((await this.events.length(id)) < Math.max(1, next)) reader.finish();
+      else await bell.heard(LOOK_MS);
     }
   }
 
   private async listen(id: string, bell: Bell, signal: AbortSignal): Promise<void> {
     try {
-      for await (const _ of this.news.subscribe(id, 0, signal)) bell.ring();
+      for await (const _ of this.news.subscribe(newsOf(id), 0, signal)) bell.ring();
     } catch {
       // Without the news the reader looks once a second.
     }
   }
 }
+
+/** Apart from the log of the run's request, whose end outranks and precedes that of the run. */
+const newsOf = (id: string): string => `${id}:news`;
 
 /** Remembers a ring that nobody waited for. */
 class Bell {

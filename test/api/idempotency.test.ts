@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, type Parts, startGateway, type TestGateway } from '../support/gateway.ts';
@@ -102,6 +103,29 @@ retry: { retry_delay: 0.01 }
       expect(again.headers.get('x-request-id')).toBe(other['x-request-id']);
     });
 
+    it('are one in whatever order their fields come', async () => {
+      const headers = once();
+      const content = crypto.randomUUID();
+      await ask({ model: 'gpt-5-mini', messages: [{ role: 'user', content }], metadata: { a: '1', b: '2' } }, headers);
+      const body = { metadata: { b: '2', a: '1' }, messages: [{ content, role: 'user' }], model: 'gpt-5-mini' };
+      expect((await ask(body, headers)).headers.get('idempotent-replayed')).toBe('true');
+      expect(upstream.received.length).toBe(1);
+    });
+
+    it('are of their project only', async () => {
+      const [headers, body, team] = [once(), chat(), crypto.randomUUID()];
+      const askOfProject = async () => {
+        const json = { name: 'k', team, project: crypto.randomUUID() };
+        const { key } = await gateway.json('/config/virtual-keys', { json });
+        const replayed = (await ask(body, headers, { key })).headers.get('idempotent-replayed');
+        const path = `/v1/chat/completions/${headers['idempotency-key']}`;
+        return [replayed, (await gateway.fetch(path, { key })).status];
+      };
+      expect(await askOfProject()).toEqual([null, 200]);
+      expect(await askOfProject()).toEqual([null, 200]);
+      expect(upstream.received.length).toBe(2);
+    });
+
     it('are of their team only', async () => {
       const [headers, body] = [once(), chat()];
       await ask(body, headers, { key: await newKey() });
@@ -175,6 +199,25 @@ retry: { retry_delay: 0.01 }
       release();
       expect([(await first).status, (await second).status]).toEqual([200, 200]);
       expect(upstream.received.length).toBe(calls);
+    });
+
+    it('share one that was stored but never started, and start it', async () => {
+      const body = chat({ temperature: 0 });
+      const answered = await ask(body);
+      const db = openPostgres();
+      // What a gateway leaves behind that dies between its two steps.
+      const orphan = `chatcmpl-${crypto.randomUUID()}`;
+      const id = answered.headers.get('x-holdfast-run-id') ?? '';
+      await eventually(async () => (await gateway.json(`/logs/${id}`)).status === 'success');
+      await sql`
+        INSERT INTO llm_requests (id, run_id, request_id, owner, markup_percent, surface, prompt, body_ref,
+                                  model_requested, parameters, state, shared_key)
+        SELECT ${orphan}, ${orphan}, ${orphan}, owner, markup_percent, surface, prompt, body_ref, model_requested,
+               parameters, 'queued', shared_key
+        FROM llm_requests WHERE id = ${id}`.execute(db);
+      await db.destroy();
+      const response = await ask(body);
+      expect([response.status, response.headers.get('x-holdfast-run-id')]).toEqual([200, orphan]);
     });
 
     it('of other teams do not share', async () => {

@@ -116,6 +116,71 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     expect(upstream.received.length).toBe(3);
   });
 
+  it('are retried once for one Idempotency-Key, without a body', async () => {
+    upstream.reply = () => ({ status: 400, body: { error: { message: 'bad' } } });
+    const { id } = await submitted(chat());
+    await reaches(id, 'failed');
+    const headers = { 'idempotency-key': crypto.randomUUID() };
+    const retry = () => gateway.fetch(`/v1/jobs/${id}/retry`, { method: 'POST', headers });
+    const [first, second] = [await retry(), await retry()];
+    expect([first.status, second.status]).toEqual([202, 202]);
+    expect(((await second.json()) as Json).id).toBe(((await first.json()) as Json).id);
+  });
+
+  it('are run again on the terms and at the cost of who asks for it', async () => {
+    const team = crypto.randomUUID();
+    const mine = await newKey({ team });
+    const { id } = await submitted(chat(), {}, { key: mine.key });
+    await reaches(id, 'completed');
+    const rerun = async (key?: string) =>
+      gateway.fetch(`/v1/jobs/${id}/rerun`, { method: 'POST', ...(key && { key }) });
+    const narrow = await newKey({ team, allowedModels: ['gpt-5'] });
+    expect((await rerun(narrow.key)).status).toBe(403);
+    const other = await newKey({ team });
+    const paidBy = async (response: Response) => {
+      const { id: run } = (await response.json()) as Json;
+      await reaches(run, 'completed');
+      return (await gateway.json(`/logs/${run}`)).virtual_key_id;
+    };
+    expect(await paidBy(await rerun(other.key))).toBe(other.id);
+    expect(await paidBy(await rerun())).toBe(mine.id);
+  });
+
+  it('that wait for their budget leave their slot to others', async () => {
+    const { key, id: keyId } = await newKey({ costCap: 0, rateLimit: { concurrent: 1 } });
+    const { id } = await submitted(chat(), {}, { key });
+    await reaches(id, 'budget_exceeded');
+    await gateway.fetch(`/config/virtual-keys/${keyId}`, { method: 'PATCH', json: { costCap: 10 } });
+    const other = await gateway.fetch('/v1/chat/completions', { json: chat(), key });
+    expect(other.status).toBe(200);
+    const release = held();
+    await post(id, 'resume');
+    await reaches(id, 'running');
+    expect((await gateway.fetch('/v1/chat/completions', { json: chat(), key })).status).toBe(429);
+    release();
+    await reaches(id, 'completed');
+  });
+
+  it('that are paused while they wait for a limit begin nothing', async () => {
+    const { key } = await newKey({ rateLimit: { concurrent: 1 } });
+    const release = held();
+    const first = await submitted(chat(), {}, { key });
+    await reaches(first.id, 'running');
+    const second = await submitted(chat(), {}, { key });
+    await eventually(async () => (await post(second.id, 'pause')).status === 200);
+    release();
+    await reaches(first.id, 'completed');
+    await reaches(second.id, 'paused');
+    expect(upstream.received.length).toBe(1);
+    await post(second.id, 'resume');
+    await reaches(second.id, 'completed');
+  });
+
+  it.each(['9999-12-31', '2500-01-01'])('with a deadline as far as %s are refused', async (deadline) => {
+    const response = await submit(chat(), { deadline });
+    expect([response.status, ((await response.json()) as Json).error?.param]).toEqual([400, 'deadline']);
+  });
+
   it('are cancelled while they run, once', async () => {
     held();
     const { id } = await submitted(chat());

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
 import { Calls } from '../../calls/calls.ts';
 import { Credentials } from '../../calls/credentials.ts';
@@ -10,6 +10,7 @@ import { newId } from '../../domain/ids.ts';
 import type { TargetCall } from '../../domain/model-call.ts';
 import { fromDollars, NO_USAGE } from '../../domain/money.ts';
 import type { ProviderLimits } from '../../domain/provider-limits.ts';
+import { NOBODY } from '../../domain/scope.ts';
 import type { StreamItem } from '../../domain/stream-item.ts';
 import type { ProviderAdapter } from '../../providers/adapter.ts';
 import { ProviderError } from '../../providers/errors.ts';
@@ -23,10 +24,13 @@ import type { Sql } from '../../storage/postgres/database.ts';
 import { Processes } from '../../storage/postgres/processes.ts';
 import { ProviderKeys } from '../../storage/postgres/provider-keys.ts';
 import { Reservations } from '../../storage/postgres/reservations.ts';
+import { RunEvents } from '../../storage/postgres/run-events.ts';
+import { Runs } from '../../storage/postgres/runs.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
 import type { StreamLog } from '../../storage/streams/stream-log.ts';
 import { callStreams, ENCRYPTION_KEY, insertRequest, useDatabase } from '../support/databases.ts';
+import { eventually } from '../support/gateway.ts';
 import { answers, answersAfter, fails, hangs, scriptedAdapter } from '../support/scripted-adapter.ts';
 
 const MAX_COST = 123_456;
@@ -133,6 +137,69 @@ const describeItem = (item: StreamItem): string => {
   if (item.type === 'completed') return `completed:${item.result.choices[0]?.message.content}`;
   return 'error' in item ? `${item.type}:${item.error?.code}` : item.type;
 };
+
+describe('a call in the background', () => {
+  /** The run that a call is made for, as those who look at it see it. */
+  async function newRun(call: TargetCall) {
+    const cipher = createCipher(ENCRYPTION_KEY);
+    const events = new RunEvents(db, cipher);
+    const input = new Bodies(db, cipher).seal({ id: call.requestId });
+    await new Runs(db, events).insert(db, {
+      id: call.requestId,
+      kind: 'chat.completion',
+      owner: 'master',
+      attribution: NOBODY,
+      model: 'm',
+      priority: 3,
+      input,
+      metadata: {},
+      deadlineAt: new Date(call.deadlineAt),
+      maxCostNanos: null,
+      webhook: null,
+      retryOf: null,
+      rerunOf: null,
+    });
+    return async () => (await events.read(call.requestId, 0)).map(({ item }) => describeItem(item));
+  }
+
+  it('whose stream breaks off shows all of it before it says so', async () => {
+    const { calls } = await startProcess(scriptedAdapter(fails(overloaded, ['one', 'two']), answers(['three'])));
+    const call = await newCall({ stream: true, background: true, resumable: true });
+    const seen = await newRun(call);
+    const { append } = RunEvents.prototype;
+    // The database is slow to take what was said.
+    const slow = vi.spyOn(RunEvents.prototype, 'append').mockImplementationOnce(async function (
+      this: RunEvents,
+      ...of
+    ) {
+      await eventually(async () => (await journal(call))[0]?.state === 'failed');
+      await sleep(50);
+      return append.apply(this, of);
+    });
+    await failure(calls.run(call, forever));
+    slow.mockRestore();
+    await calls.run(call, forever);
+    const items = await seen();
+    const words = items.filter((item) => !item.startsWith('state'));
+    expect(words.slice(0, 3)).toEqual(['one', 'two', 'interrupted:provider_stream_interrupted']);
+    expect(words.slice(3)).toEqual(['interrupted:provider_stream_interrupted', 'three']);
+  });
+
+  it('is not claimed, let alone booked, before its run could be brought into its state', async () => {
+    const adapter = scriptedAdapter(answers(['hi']));
+    const { calls } = await startProcess(adapter);
+    const call = await newCall({ background: true });
+    await newRun(call);
+    const transition = vi
+      .spyOn(Runs.prototype, 'transition')
+      .mockRejectedValueOnce(new HoldfastError('gateway_unavailable', 'The database is away.'));
+    await calls.run(call, forever).catch(() => {});
+    transition.mockRestore();
+    await calls.run(call, forever);
+    expect(adapter.calls).toBe(1);
+    expect(await journal(call)).toMatchObject([{ n: 1, state: 'succeeded' }]);
+  });
+});
 
 describe('a call that is answered', () => {
   it('is journalled with usage and cost before the answer is out', async () => {

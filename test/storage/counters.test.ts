@@ -55,6 +55,19 @@ function contract(open: () => Counters): void {
   };
   const free = async (counters: Counters, limit: RateLimit) => (await counters.status([limit]))[0]?.remaining;
 
+  it('gives the slots of a request that stands by to others until it is admitted again', async () => {
+    const counters = open();
+    const limit = slots(newId('vk'), 1);
+    const { id } = await take(counters, ONCE, limit);
+    await counters.standBy(id, [limit]);
+    const other = await take(counters, ONCE, limit);
+    expect(other.admitted).toBe(true);
+    expect((await counters.admit(id, [limit], ONCE)).admitted).toBe(false);
+    await other.release();
+    expect((await counters.admit(id, [limit], ONCE)).admitted).toBe(true);
+    expect(await free(counters, limit)).toBe(0);
+  });
+
   it('admits up to the limit and then says when to come back', async () => {
     await withinOneWindow();
     const counters = open();

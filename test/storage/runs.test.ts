@@ -1,5 +1,7 @@
 import { sql } from 'kysely';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { createSweepActivities } from '../../activities/sweep.ts';
+import { replays } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import { NOBODY } from '../../domain/scope.ts';
 import { RUN_EPOCH, type StreamItem } from '../../domain/stream-item.ts';
@@ -11,7 +13,7 @@ import { RunEvents } from '../../storage/postgres/run-events.ts';
 import { Runs } from '../../storage/postgres/runs.ts';
 import { JournalledStreamLog } from '../../storage/streams/journalled.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
-import { ENCRYPTION_KEY, onEveryDatabase } from '../support/databases.ts';
+import { ENCRYPTION_KEY, onEveryDatabase, sweepDeps } from '../support/databases.ts';
 
 const delta = (content: string): StreamItem => ({
   type: 'delta',
@@ -116,6 +118,36 @@ onEveryDatabase('the log of a run in the background', (database) => {
     expect(entries.length).toBeGreaterThanOrEqual(43);
   });
 
+  it('that is not there, or is removed, lets its readers go', async () => {
+    const { log } = open(database.db);
+    expect(await read(log, newId('resp'))).toEqual([]);
+    const id = await newRun(database.db);
+    const reading = read(log, id);
+    await log.append(id, 1, [delta('a')]);
+    await sql`DELETE FROM run_events WHERE run_id = ${id}`.execute(database.db);
+    expect((await reading).length).toBeLessThanOrEqual(2);
+  });
+
+  it('brings the end at once, also of a run whose request failed', async () => {
+    const { events, runs } = open(database.db);
+    const news = new MemoryStreamLog();
+    const log = new JournalledStreamLog(events, news);
+    const id = await newRun(database.db);
+    // No reader looks by itself any more.
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const seen = log.subscribe(id, 0, forever)[Symbol.asyncIterator]();
+      expect((await seen.next()).value?.seq).toBe(0);
+      // As `settle` does, before the run comes into its state.
+      await news.append(id, RUN_EPOCH, [{ type: 'failed', error: { code: 'provider_network', message: '' } }]);
+      await runs.transition(id, { state: 'failed' });
+      log.announce(id, true);
+      expect((await seen.next()).value?.item).toMatchObject({ state: 'failed' });
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('is sealed at rest', async () => {
     const { log } = open(database.db);
     const id = await newRun(database.db);
@@ -142,6 +174,28 @@ onEveryDatabase('a run', (database) => {
       startedAt: expect.any(Date),
     });
     expect((await events.read(id, 0)).length).toBe(3);
+  });
+
+  it('that was never started can be made again under its key, one that an operator ended cannot', async () => {
+    const { runs } = open(database.db);
+    const ended = async (presence: 'unknown' | 'ended') => {
+      const id = await newRun(database.db);
+      await sql`UPDATE runs SET created_at = now() - interval '2 minutes' WHERE id = ${id}`.execute(database.db);
+      const presenceOf = async (run: string) => (run === id ? presence : 'running');
+      await createSweepActivities({ ...sweepDeps(database.db), presenceOf }).sweep();
+      const { state, error } = (await runs.find(id, undefined)) ?? {};
+      return [state, error && replays(error.code)];
+    };
+    expect(await ended('unknown')).toEqual(['failed', false]);
+    expect(await ended('ended')).toEqual(['cancelled', true]);
+  });
+
+  it('ends although what it showed was removed', async () => {
+    const { runs } = open(database.db);
+    const id = await newRun(database.db);
+    await sql`DELETE FROM run_events WHERE run_id = ${id}`.execute(database.db);
+    expect(await runs.transition(id, { state: 'cancelled' })).toBe(true);
+    expect(await runs.find(id, undefined)).toMatchObject({ state: 'cancelled', completedAt: expect.any(Date) });
   });
 
   it('is removed with what it showed once it is old, and what is under way stays', async () => {
