@@ -1,3 +1,6 @@
+import { type BatchInputDeps, createBatchInputActivities } from './batch-input.ts';
+import { type BatchLineDeps, createBatchLineActivities } from './batch-lines.ts';
+import { type BatchOutputDeps, createBatchOutputActivities } from './batch-output.ts';
 import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-webhook.ts';
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
@@ -10,6 +13,9 @@ export type ActivityDeps = ProviderCallDeps &
   RunDeps &
   QuotaDeps &
   SweepDeps &
+  BatchInputDeps &
+  BatchLineDeps &
+  BatchOutputDeps &
   BudgetWebhookDeps &
   WebhookDeps &
   CostReportDeps;
@@ -19,6 +25,9 @@ export const createActivities = (deps: ActivityDeps) => ({
   ...createQuotaActivities(deps),
   ...createProviderCallActivities(deps),
   ...createRunActivities(deps),
+  ...createBatchInputActivities(deps),
+  ...createBatchLineActivities(deps),
+  ...createBatchOutputActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),

@@ -76,11 +76,17 @@ export function createSweepActivities(deps: SweepDeps) {
     async sweep(): Promise<SweepReport> {
       const settled: string[] = [];
       const alerts: string[] = [];
+      // The open requests of a batch are many and their workflow is one.
+      const running = new Set<string>();
       let cursor: string | undefined;
       do {
         const page = await openRequests(db, MIN_AGE_SECONDS, PAGE, cursor);
         for (const { id, runId, answered } of page) {
-          if ((await presenceOf(runId)) === 'running') continue;
+          if (running.has(runId)) continue;
+          if ((await presenceOf(runId)) === 'running') {
+            running.add(runId);
+            continue;
+          }
           const error = { code: 'gateway_cancelled', message: 'The run ended without settling.' } as const;
           const ending = answered ? ({ state: 'completed' } as const) : ({ state: 'cancelled', error } as const);
           alerts.push(...(await settle(db, { requestId: id, ...ending })));

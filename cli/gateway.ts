@@ -27,6 +27,8 @@ import { RedisCounters } from '../storage/counters/redis.ts';
 import { RedisBuckets } from '../storage/counters/redis-buckets.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
+import { BatchLines } from '../storage/postgres/batch-lines.ts';
+import { Batches } from '../storage/postgres/batches.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { Budgets } from '../storage/postgres/budgets.ts';
 import { CostReports } from '../storage/postgres/cost-reports.ts';
@@ -116,6 +118,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const cipher = await Keyring.open(db, keks);
     const bodies = new Bodies(db, cipher);
     const files = new Files(db, cipher);
+    const batches = new Batches(db);
+    const requests = new Requests(db);
+    const policies = new Policies(db);
     const providerKeys = new ProviderKeys(db, cipher);
     const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
@@ -141,10 +146,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
     const overlays = new Overlays(db);
     const routing = new LiveRouting({ config, providers, overlays, logger });
-    if (roles.api) {
-      await routing.start();
-      closers.push(() => routing.stop());
-    }
+    await routing.start();
+    closers.push(() => routing.stop());
 
     let workers: { readonly instances: readonly Worker[]; readonly running: Promise<unknown> } | undefined;
     if (roles.worker) {
@@ -165,6 +168,14 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           runs,
           journal,
           files,
+          batches,
+          batchLines: new BatchLines(db),
+          requests,
+          bodies,
+          policies,
+          providers,
+          routing,
+          maxLineBytes: config.gateway.server.body_limit_mb * 1024 * 1024,
           budgetWebhook: config.gateway.budgets.webhook,
           idempotency,
           retentionDays: config.gateway.retention.days,
@@ -204,18 +215,19 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           routing,
           providers,
           db,
-          requests: new Requests(db),
+          requests,
           idempotency,
           bodies,
           cipher,
           files,
+          batches,
           ledger: new Ledger(db),
           costs,
           costReports,
           webhooks,
           overlays,
           virtualKeys: new VirtualKeys(db),
-          policies: new Policies(db),
+          policies,
           tenants: new Tenants(db),
           auditLog: new AuditLog(db),
           budgets: new Budgets(db),

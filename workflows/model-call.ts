@@ -9,7 +9,7 @@ import {
   sleep,
 } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
-import { ERRORS, type ErrorInfo, HoldfastError } from '../domain/errors.ts';
+import { ERRORS, type ErrorInfo, HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
@@ -37,6 +37,8 @@ export interface CallControls {
   gate(): Promise<void>;
   /** Resolves once a budget that was exceeded may have been raised. */
   budgetExceeded(error: ErrorInfo): Promise<void>;
+  /** All limits and budgets let the call in. */
+  admitted?(): void;
 }
 
 /**
@@ -71,6 +73,7 @@ async function tryOnce(call: ModelCall, controls: CallControls | undefined): Pro
     await controls?.gate();
     refuseOverCap(call, controls);
     await reserve(call);
+    controls?.admitted?.();
     return { result: await tryTargets(call, controls) };
   } catch (error) {
     return { error: errorInfoOf(error) };
@@ -79,7 +82,9 @@ async function tryOnce(call: ModelCall, controls: CallControls | undefined): Pro
 
 function refuseOverCap({ admission }: ModelCall, controls: CallControls | undefined): void {
   if (admission.maxCostNanos <= (controls?.maxCostNanos ?? Number.POSITIVE_INFINITY)) return;
-  throw new HoldfastError('policy_budget_exceeded', 'One call could cost more than the run’s max_cost_usd allows.');
+  throw new HoldfastError('policy_budget_exceeded', 'One call could cost more than the run’s max_cost_usd allows.', {
+    param: MAX_COST_PARAM,
+  });
 }
 
 /** Waiting for a limit happens here, by timers: a local activity would hold the workflow task. */
