@@ -1,12 +1,18 @@
-import { condition, setHandler } from '@temporalio/workflow';
+import { condition, proxyActivities, setHandler } from '@temporalio/workflow';
+import type { Activities } from '../activities/index.ts';
 import type { LineEnd } from '../domain/batch.ts';
 import { type ErrorInfo, HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { ModelCall } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import type { RunState } from '../domain/run-state.ts';
 import { pauseRun, resumeRun } from './messages.ts';
-import type { CallControls } from './model-call.ts';
-import { recordState } from './run-controls.ts';
+import type { CallControls, Quota } from './model-call.ts';
+
+const activities = proxyActivities<Quota & Pick<Activities, 'recordState'>>({
+  startToCloseTimeout: '20 seconds',
+  retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
+  summary: 'quota and ledger',
+});
 
 /** What the next run of a batch's workflow has to know. */
 export interface CarriedControls {
@@ -117,6 +123,7 @@ export class BatchControls {
       budgetExceeded: (error) =>
         error.param === MAX_COST_PARAM ? this.commitMore(n, admission.maxCostNanos) : this.wait(error),
       admitted: admit,
+      quota: activities,
       leave: () => {
         admit();
         this.underWay -= 1;
@@ -139,7 +146,10 @@ export class BatchControls {
     while (!this.over) {
       const state = this.wanted;
       if (state !== this.recorded)
-        await recordState(this.batchId, state, state === 'budget_exceeded' ? this.exceeded : undefined);
+        await activities.recordState(this.batchId, {
+          state,
+          ...(state === 'budget_exceeded' && { error: this.exceeded }),
+        });
       this.recorded = state;
       await condition(() => this.over || this.wanted !== this.recorded);
     }

@@ -15,8 +15,10 @@ import type { NanoDollars } from '../domain/money.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
 import { errorInfoOf, toWorkflowFailure } from './failures.ts';
 
+export type Quota = Pick<Activities, 'reserve' | 'settle'>;
+
 /** Quota, cost and ledger: milliseconds each, repeated until the database answers. */
-const quota = proxyLocalActivities<Pick<Activities, 'reserve' | 'settle'>>({
+const localQuota = proxyLocalActivities<Quota>({
   startToCloseTimeout: '20 seconds',
   // Longer waits become workflow timers, so that a workflow task is never held for them.
   localRetryThreshold: '500 milliseconds',
@@ -39,6 +41,8 @@ export interface CallControls {
   budgetExceeded(error: ErrorInfo): Promise<void>;
   /** All limits and budgets let the call in. */
   admitted?(): void;
+  /** For calls side by side: a replay resolves local activities in other groups than they ended in. */
+  readonly quota?: Quota;
 }
 
 /**
@@ -48,7 +52,7 @@ export interface CallControls {
 export async function modelCall(call: ModelCall, controls?: CallControls): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call, controls);
   // Histories of before there were alerts have no value here.
-  await announceBudgetAlerts((await settle(call, ended)) ?? []);
+  await announceBudgetAlerts((await settle(call, ended, controls)) ?? []);
   if ('result' in ended) return ended.result;
   if (ended.error.code === 'gateway_cancelled') throw new CancelledFailure(ended.error.message);
   throw toWorkflowFailure(ended.error);
@@ -72,7 +76,7 @@ async function tryOnce(call: ModelCall, controls: CallControls | undefined): Pro
   try {
     await controls?.gate();
     refuseOverCap(call, controls);
-    await reserve(call);
+    await reserve(call, controls);
     controls?.admitted?.();
     return { result: await tryTargets(call, controls) };
   } catch (error) {
@@ -88,7 +92,10 @@ function refuseOverCap({ admission }: ModelCall, controls: CallControls | undefi
 }
 
 /** Waiting for a limit happens here, by timers: a local activity would hold the workflow task. */
-async function reserve({ requestId, admission, deadlineAt }: ModelCall): Promise<void> {
+async function reserve(
+  { requestId, admission, deadlineAt }: ModelCall,
+  { quota = localQuota }: Pick<CallControls, 'quota'> = {},
+): Promise<void> {
   const startedAt = Date.now();
   for (;;) {
     const wait = await quota.reserve(requestId, admission, { deadlineAt, waitedMs: Date.now() - startedAt });
@@ -153,7 +160,11 @@ function callTarget(
   });
 }
 
-function settle(call: ModelCall, ended: Ended): Promise<readonly string[]> {
+function settle(
+  call: ModelCall,
+  ended: Ended,
+  { quota = localQuota }: Pick<CallControls, 'quota'> = {},
+): Promise<readonly string[]> {
   const { requestId, admission } = call;
   const usage = 'result' in ended ? ended.result.usage : undefined;
   const used = usage ? usage.inputTokens + usage.outputTokens : admission.estimatedTokens;
