@@ -1,18 +1,12 @@
-import { condition, proxyActivities, setHandler } from '@temporalio/workflow';
-import type { Activities } from '../activities/index.ts';
+import { condition, setHandler } from '@temporalio/workflow';
 import type { LineEnd } from '../domain/batch.ts';
 import { type ErrorInfo, HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { ModelCall } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import type { RunState } from '../domain/run-state.ts';
+import { batchActivities } from './batch-activities.ts';
 import { pauseRun, resumeRun } from './messages.ts';
-import type { CallControls, Quota } from './model-call.ts';
-
-const activities = proxyActivities<Quota & Pick<Activities, 'recordState'>>({
-  startToCloseTimeout: '20 seconds',
-  retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
-  summary: 'quota and ledger',
-});
+import type { CallControls } from './model-call.ts';
 
 /** What the next run of a batch's workflow has to know. */
 export interface CarriedControls {
@@ -48,6 +42,7 @@ export class BatchControls {
   private underWay = 0;
   private recorded: RunState;
   private over = false;
+  private readonly activities = batchActivities();
   private readonly batchId: string;
 
   constructor({
@@ -123,7 +118,7 @@ export class BatchControls {
       budgetExceeded: (error) =>
         error.param === MAX_COST_PARAM ? this.commitMore(n, admission.maxCostNanos) : this.wait(error),
       admitted: admit,
-      quota: activities,
+      quota: this.activities,
       leave: () => {
         admit();
         this.underWay -= 1;
@@ -146,7 +141,7 @@ export class BatchControls {
     while (!this.over) {
       const state = this.wanted;
       if (state !== this.recorded)
-        await activities.recordState(this.batchId, {
+        await this.activities.recordState(this.batchId, {
           state,
           ...(state === 'budget_exceeded' && { error: this.exceeded }),
         });

@@ -1,25 +1,12 @@
-import { CancellationScope, condition, proxyActivities, sleep, workflowInfo } from '@temporalio/workflow';
-import type { Activities } from '../activities/index.ts';
+import { CancellationScope, condition, sleep, workflowInfo } from '@temporalio/workflow';
 import { type LineEnd, lineEndOf, type PreparedLine } from '../domain/batch.ts';
+import { batchActivities } from './batch-activities.ts';
 import type { BatchControls } from './batch-controls.ts';
 import { errorInfoOf } from './failures.ts';
 import { modelCall } from './model-call.ts';
 
 /** `unfinished`: the history has become long enough, and nothing is under way. */
 export type LinesEnd = 'answered' | 'unfinished' | 'cancelled' | 'expired';
-
-const { prepareLines } = proxyActivities<Pick<Activities, 'prepareLines'>>({
-  startToCloseTimeout: '2 minutes',
-  retry: { initialInterval: '200 milliseconds', maximumInterval: '30 seconds' },
-  summary: 'next lines',
-});
-
-/** Regular activities, like everything that goes on side by side here: see `CallControls.quota`. */
-const { finishLines } = proxyActivities<Pick<Activities, 'finishLines'>>({
-  startToCloseTimeout: '20 seconds',
-  retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
-  summary: 'lines that ended',
-});
 
 /** Lines under way at once: what one worker's `background.max_calls` allows by default. */
 const CONCURRENCY = 100;
@@ -53,6 +40,7 @@ export class LinePump {
   private underWay = 0;
   private preparing = false;
   private recording = false;
+  private readonly activities = batchActivities();
   private readonly batchId: string;
   private readonly controls: BatchControls;
 
@@ -136,7 +124,10 @@ export class LinePump {
 
   private async prepare(): Promise<void> {
     this.preparing = true;
-    const { lines, after, cancelling } = await prepareLines(this.batchId, { after: this.after ?? 0, limit: CHUNK });
+    const { lines, after, cancelling } = await this.activities.prepareLines(this.batchId, {
+      after: this.after ?? 0,
+      limit: CHUNK,
+    });
     this.prepared.push(...lines);
     this.after = after;
     this.preparing = false;
@@ -165,7 +156,7 @@ export class LinePump {
     this.recording = true;
     while (this.ended.length > 0) {
       const ends = this.ended.splice(0, ENDS_AT_ONCE);
-      const spentNanos = await finishLines(this.batchId, ends);
+      const spentNanos = await this.activities.finishLines(this.batchId, ends);
       this.controls.paid(ends, spentNanos);
     }
     this.recording = false;
