@@ -3,6 +3,7 @@ import { type BatchLineDeps, createBatchLineActivities } from './batch-lines.ts'
 import { type BatchOutputDeps, createBatchOutputActivities } from './batch-output.ts';
 import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-webhook.ts';
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
+import { createProviderBatchActivities, type ProviderBatchDeps } from './provider-batches.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
 import { createRunActivities, type RunDeps } from './runs.ts';
@@ -16,6 +17,7 @@ export type ActivityDeps = ProviderCallDeps &
   BatchInputDeps &
   BatchLineDeps &
   BatchOutputDeps &
+  ProviderBatchDeps &
   BudgetWebhookDeps &
   WebhookDeps &
   CostReportDeps;
@@ -28,6 +30,7 @@ export const createActivities = (deps: ActivityDeps) => ({
   ...createBatchInputActivities(deps),
   ...createBatchLineActivities(deps),
   ...createBatchOutputActivities(deps),
+  ...createProviderBatchActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),

@@ -70,6 +70,14 @@ export class Credentials {
     return { refused: new HoldfastError('provider_auth', `${adapter.name}: no key is stored for this caller`) };
   }
 
+  /** The very key that something was begun with, benched or not. */
+  async again(adapter: ProviderAdapter, keyId: string | null): Promise<ChosenKey | NoKey> {
+    if (keyId === null) return { key: null, credential: undefined };
+    const key = (await this.keysOf(adapter, false)).find(({ id }) => id === keyId);
+    if (key) return { key, credential: await this.open(adapter, key) };
+    return { refused: new HoldfastError('provider_auth', `${adapter.name}: the key ${keyId} is not stored any more`) };
+  }
+
   /** The credential to probe a provider with: everybody's if there is one, else any. */
   async forProbe(adapter: ProviderAdapter): Promise<Credential | undefined> {
     const all = await this.keysOf(adapter, false);

@@ -3,7 +3,14 @@ import type { ModelAnswer, ModelRequest } from '../domain/chat.ts';
 import { boundInput } from '../domain/cost-bound.ts';
 import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { CallTarget } from '../domain/model-call.ts';
-import { cacheSavingsOf, costOf, type NanoDollars, type Usage } from '../domain/money.ts';
+import {
+  cacheSavingsOf,
+  costOf,
+  type NanoDollars,
+  type Price,
+  type PricingOptions,
+  type Usage,
+} from '../domain/money.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Credential } from '../providers/credentials.ts';
@@ -53,12 +60,22 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
       ? await streamed(options, options.writer, clock, accumulator)
       : await adapter.complete(options.request, callOf(options, clock.signal));
     clock.stop();
-    const reported = isReport(answer.usage) ? answer.usage : await countUsage(options.request, answerText(answer));
-    return { state: 'succeeded', answer, ...priced(reported, options) };
+    return { state: 'succeeded', answer, ...(await account(options.request, answer, target.price)) };
   } catch (thrown) {
     clock.stop();
     return failedEnd(options, clock, accumulator, thrown);
   }
+}
+
+/** What an answer used, counted here where the provider does not say, and what that costs. */
+export async function account(
+  request: ModelRequest,
+  answer: ModelAnswer,
+  price: Price | null,
+  pricing: PricingOptions = {},
+): Promise<Priced> {
+  const reported = isReport(answer.usage) ? answer.usage : await countUsage(request, answerText(answer));
+  return priced(reported, request, price, pricing);
 }
 
 const callOf = ({ target, attempt, credential, onLimits }: ProviderCallOptions, signal: AbortSignal) => ({
@@ -106,7 +123,7 @@ async function failedEnd(
   // What a cut stream delivered can be counted; the provider was paid for it.
   if (accumulator.usage || accumulator.text) {
     const usage = await countUsage(request, accumulator.text, accumulator.usage);
-    return { state, error, ...priced(usage, options) };
+    return { state, error, ...priced(usage, request, target.price) };
   }
   const maybeBilled = clock.signal.aborted || (thrown instanceof ProviderError && thrown.maybeBilled);
   const nothing = { error, usage: null, cacheSavingsNanos: 0 };
@@ -118,11 +135,17 @@ async function failedEnd(
 /** Some compatible servers report zeros for what they did not count. */
 const isReport = (usage: Usage | null): usage is Usage => usage !== null && usage.inputTokens + usage.outputTokens > 0;
 
-function priced(reported: Usage, { request, target: { price } }: ProviderCallOptions) {
+export interface Priced {
+  readonly usage: Usage;
+  readonly costNanos: NanoDollars;
+  readonly cacheSavingsNanos: NanoDollars;
+}
+
+function priced(reported: Usage, request: ModelRequest, price: Price | null, pricing: PricingOptions = {}): Priced {
   if (!price) return { usage: reported, costNanos: 0, cacheSavingsNanos: 0 };
   // No provider reports how many images there were.
   const usage = price.image === undefined ? reported : { ...reported, inputImages: boundInput(request).images };
-  return { usage, costNanos: costOf(usage, price), cacheSavingsNanos: cacheSavingsOf(usage, price) };
+  return { usage, costNanos: costOf(usage, price, pricing), cacheSavingsNanos: cacheSavingsOf(usage, price, pricing) };
 }
 
 /** Usage as counted here, where the provider's own report is missing or unfinished. */

@@ -13,6 +13,7 @@ import { CallStreams } from '../calls/call-streams.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
+import { ProviderBatchCalls } from '../calls/provider-batches.ts';
 import { limitsOfProviders, ProviderBuckets } from '../calls/provider-buckets.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
@@ -41,6 +42,7 @@ import { Ledger } from '../storage/postgres/ledger.ts';
 import { Overlays } from '../storage/postgres/overlays.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
+import { ProviderBatchStore } from '../storage/postgres/provider-batches.ts';
 import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { RateLimits } from '../storage/postgres/rate-limits.ts';
 import { Requests } from '../storage/postgres/requests.ts';
@@ -119,6 +121,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const bodies = new Bodies(db, cipher);
     const files = new Files(db, cipher);
     const batches = new Batches(db);
+    const providerBatches = new ProviderBatchStore(db);
     const requests = new Requests(db);
     const policies = new Policies(db);
     const providerKeys = new ProviderKeys(db, cipher);
@@ -175,6 +178,17 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           policies,
           providers,
           routing,
+          credentials,
+          providerBatches,
+          providerBatchCalls: new ProviderBatchCalls({
+            attempts: new Attempts(db),
+            bodies,
+            credentials,
+            providers,
+            providerBatches,
+            logger,
+          }),
+          nativeBatches: config.gateway.background.native_batches,
           maxLineBytes: config.gateway.server.body_limit_mb * 1024 * 1024,
           budgetWebhook: config.gateway.budgets.webhook,
           idempotency,

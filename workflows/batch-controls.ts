@@ -16,6 +16,7 @@ export interface CarriedControls {
   readonly spentNanos: NanoDollars;
   /** The state that was recorded last. */
   readonly state: RunState;
+  readonly byProviders: boolean;
 }
 
 export interface LineControls extends CallControls {
@@ -27,6 +28,8 @@ export interface LineControls extends CallControls {
 export class BatchControls {
   /** Why no further line begins, for good. */
   stopped: 'cancelled' | 'expired' | undefined;
+  /** Whether the providers' own batch APIs have done what they can. */
+  byProviders = false;
   /** Lines that are under way and not let in yet. */
   unadmitted = 0;
   private paused: boolean;
@@ -78,6 +81,7 @@ export class BatchControls {
       ...(maxCostNanos !== undefined && { maxCostNanos }),
       spentNanos,
       state,
+      byProviders: this.byProviders,
     };
   }
 
@@ -86,8 +90,9 @@ export class BatchControls {
     return this.paused || this.exceeded !== undefined || this.stopped !== undefined;
   }
 
+  /** No further line begins. */
   stop(reason: 'cancelled' | 'expired'): void {
-    this.stopped = reason;
+    this.stopped ??= reason;
   }
 
   /** Whether a further call fits into what the batch may cost, if all that is under way costs the most it can. */
@@ -129,7 +134,7 @@ export class BatchControls {
   /** What ended lines cost takes the place of what they might have cost. */
   paid(ends: readonly LineEnd[], spentNanos: NanoDollars): void {
     for (const { n } of ends) this.committed.delete(n);
-    this.spentNanos = spentNanos;
+    this.spentNanos = Math.max(this.spentNanos, spentNanos);
   }
 
   end(): void {

@@ -1,10 +1,11 @@
-import { CancellationScope, continueAsNew, isCancellation, proxyActivities } from '@temporalio/workflow';
+import { CancellationScope, continueAsNew, isCancellation, proxyActivities, sleep } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
 import type { ErrorInfo } from '../domain/errors.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import { BatchControls, type CarriedControls } from './batch-controls.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
 import { LinePump, type LinesEnd } from './line-pump.ts';
+import { answerByProviders } from './provider-batches.ts';
 import { recordState } from './run-controls.ts';
 
 export interface BatchInput {
@@ -13,6 +14,8 @@ export interface BatchInput {
   readonly deadlineAt: number;
   /** The most all calls of the batch may cost. */
   readonly maxCostNanos?: NanoDollars;
+  /** Whether the providers' own batch APIs are tried first. */
+  readonly native?: boolean;
   /** What an earlier run of the workflow left to this one. */
   readonly carried?: CarriedControls;
 }
@@ -63,12 +66,25 @@ async function readInput({ batchId }: BatchInput): Promise<ErrorInfo | { readonl
 }
 
 /** The lines outlive a cancellation for as long as they are given to finish. */
-function answerLines({ batchId, deadlineAt }: BatchInput, controls: BatchControls): Promise<LinesEnd> {
+function answerLines({ batchId, deadlineAt, native, carried }: BatchInput, controls: BatchControls): Promise<LinesEnd> {
   const workflow = CancellationScope.current();
-  return CancellationScope.nonCancellable(() => {
-    const pump = new LinePump(batchId, controls);
-    workflow.cancelRequested.catch(() => pump.stop('cancelled'));
-    return pump.run(deadlineAt);
+  return CancellationScope.nonCancellable(async () => {
+    workflow.cancelRequested.catch(() => controls.stop('cancelled'));
+    const clock = new CancellationScope();
+    void clock
+      .run(() => sleep(Math.max(1, deadlineAt - Date.now()), { summary: 'deadline' }))
+      .then(
+        () => controls.stop('expired'),
+        () => {},
+      );
+    const state = controls.keepState();
+    const left = !native || carried?.byProviders || (await answerByProviders(batchId, controls));
+    controls.byProviders = left;
+    const ended = left ? await new LinePump(batchId, controls).run() : 'unfinished';
+    clock.cancel();
+    controls.end();
+    await state;
+    return ended;
   });
 }
 

@@ -1,4 +1,4 @@
-import { CancellationScope, condition, sleep, workflowInfo } from '@temporalio/workflow';
+import { CancellationScope, condition, workflowInfo } from '@temporalio/workflow';
 import { type LineEnd, lineEndOf, type PreparedLine } from '../domain/batch.ts';
 import { batchActivities } from './batch-activities.ts';
 import type { BatchControls } from './batch-controls.ts';
@@ -49,34 +49,16 @@ export class LinePump {
     this.controls = controls;
   }
 
-  /** @param deadlineAt Milliseconds since the epoch, when whatever is left expires. */
-  async run(deadlineAt: number): Promise<LinesEnd> {
-    const state = this.controls.keepState();
-    const clock = new CancellationScope();
-    void clock
-      .run(() => sleep(Math.max(1, deadlineAt - Date.now()), { summary: 'deadline' }))
-      .then(
-        () => this.stop('expired'),
-        () => {},
-      );
+  async run(): Promise<LinesEnd> {
+    void condition(() => this.controls.stopped === 'cancelled').then(() => this.cutOff());
     while (!this.idle) {
       if (this.needsLines) void this.prepare();
       while (this.mayBegin) this.begin();
       if (this.unaffordable) this.controls.refuseOverCap();
       await condition(() => this.needsLines || this.mayBegin || this.unaffordable || this.idle);
     }
-    clock.cancel();
-    this.controls.end();
-    await state;
     if (this.controls.stopped) return this.controls.stopped;
     return this.after === undefined && this.prepared.length === 0 ? 'answered' : 'unfinished';
-  }
-
-  /** No further line begins. */
-  stop(reason: 'cancelled' | 'expired'): void {
-    if (this.controls.stopped) return;
-    this.controls.stop(reason);
-    if (reason === 'cancelled') void this.cutOff();
   }
 
   private async cutOff(): Promise<void> {
@@ -124,14 +106,14 @@ export class LinePump {
 
   private async prepare(): Promise<void> {
     this.preparing = true;
-    const { lines, after, cancelling } = await this.activities.prepareLines(this.batchId, {
-      after: this.after ?? 0,
-      limit: CHUNK,
-    });
+    const range = { after: this.after ?? 0, limit: CHUNK };
+    const { lines, after, spentNanos, cancelling } = await this.activities.prepareLines(this.batchId, range);
+    // Before the first line, what providers' own batches cost; it only grows.
+    this.controls.paid([], spentNanos);
     this.prepared.push(...lines);
     this.after = after;
     this.preparing = false;
-    if (cancelling) this.stop('cancelled');
+    if (cancelling) this.controls.stop('cancelled');
   }
 
   private begin(): void {

@@ -43,7 +43,7 @@ export async function submitBatch(deps: ApiDeps, submission: BatchSubmission): P
     // Whoever made it may have died before the workflow was started; one that runs stays as it is.
     if (!isFinal(earlier.state)) {
       await deps.runs.startBatch(
-        startOf(taken, { ...submission, terms: { ...terms, deadlineAt: earlier.deadlineAt } }),
+        startOf(deps, taken, { ...submission, terms: { ...terms, deadlineAt: earlier.deadlineAt } }),
       );
     }
     return { id: taken, replayed: true };
@@ -89,7 +89,7 @@ async function insertBatch(deps: ApiDeps, db: Sql, id: string, submission: Batch
 
 async function start(deps: ApiDeps, id: string, submission: BatchSubmission): Promise<void> {
   try {
-    await deps.runs.startBatch(startOf(id, submission));
+    await deps.runs.startBatch(startOf(deps, id, submission));
   } catch (error) {
     const info = error instanceof HoldfastError ? error.info : undefined;
     await deps.storedRuns.transition(id, { state: 'failed', error: info }).catch(() => {});
@@ -98,10 +98,12 @@ async function start(deps: ApiDeps, id: string, submission: BatchSubmission): Pr
   }
 }
 
-const startOf = (batchId: string, { body, caller, terms }: BatchSubmission) => ({
+const startOf = (deps: ApiDeps, batchId: string, { body, caller, terms }: BatchSubmission) => ({
   input: {
     batchId,
     deadlineAt: terms.deadlineAt.getTime(),
+    native:
+      deps.config.gateway.background.native_batches && [...deps.providers.values()].some(({ batches }) => batches),
     ...(terms.maxCostNanos !== undefined && { maxCostNanos: terms.maxCostNanos }),
   },
   endpoint: body.endpoint,

@@ -121,6 +121,16 @@ export class BatchLines {
     return rows.map((row) => ({ n: row.n, offset: row.byte_offset, customId: row.custom_id, problem: row.problem }));
   }
 
+  /** Of these, the ones that nobody has called yet. */
+  async untried(batchId: string, { after, limit }: LineRange): Promise<readonly NewLine[]> {
+    const { rows } = await sql<NewLine>`
+      SELECT l.n, l.byte_offset AS offset, l.custom_id AS "customId", l.problem FROM batch_lines l
+      WHERE l.batch_id = ${batchId} AND l.state = 'open' AND l.n > ${after}
+        AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.request_id = l.batch_id || '-' || l.n)
+      ORDER BY l.n LIMIT ${limit}`.execute(this.db);
+    return rows;
+  }
+
   /** Forgets the lines of a batch whose input is no good. */
   async clear(batchId: string): Promise<void> {
     await this.db.deleteFrom('batch_lines').where('batch_id', '=', batchId).execute();

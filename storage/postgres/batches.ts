@@ -30,6 +30,8 @@ export interface Batch extends NewBatch, BatchProgress {
   readonly total: number;
   readonly completed: number;
   readonly failed: number;
+  /** Of the lines that have ended. */
+  readonly costNanos: NanoDollars;
   readonly usage: BatchUsage | null;
   readonly errors: readonly InputProblem[];
   readonly outputFileId: string | null;
@@ -151,6 +153,7 @@ const toBatch = (row: Row): Batch => ({
   total: row.total,
   completed: row.completed,
   failed: row.failed,
+  costNanos: row.cost_nanos,
   usage: row.usage,
   errors: row.errors,
   outputFileId: row.output_file_id,

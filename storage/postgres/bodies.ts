@@ -54,6 +54,13 @@ export class Bodies {
     return value;
   }
 
+  /** What a request asked. */
+  async ofRequest<T extends object>(requestId: string): Promise<T | undefined> {
+    const query = this.db.selectFrom('llm_requests').select('body_ref').where('id', '=', requestId);
+    const row = await query.executeTakeFirst();
+    return row && this.get<T>(row.body_ref);
+  }
+
   /** The bodies of those of the references that are there. */
   async getMany<T extends object>(refs: readonly string[]): Promise<ReadonlyMap<string, T>> {
     const found = new Map<string, T>();

@@ -5,6 +5,7 @@ import type { BudgetKind, BudgetPeriod } from '../../domain/budget.ts';
 import type { CostReportData } from '../../domain/costs.ts';
 import type { ErrorInfo } from '../../domain/errors.ts';
 import type { FilePurpose } from '../../domain/files.ts';
+import type { Price } from '../../domain/money.ts';
 import type { ReportPeriod } from '../../domain/report-period.ts';
 import type { RunKind, RunState } from '../../domain/run-state.ts';
 import type { ScopeType } from '../../domain/scope.ts';
@@ -467,6 +468,25 @@ export interface BatchLinesTable {
   error: ColumnType<ErrorInfo | null, string | null, string | null>;
 }
 
+/** A batch of a provider's own API, with lines of one of ours. */
+export interface ProviderBatchesTable {
+  /** The owner of its lines' claims, and the name by which the provider may know it. */
+  id: string;
+  batch_id: string;
+  provider: string;
+  model: string;
+  provider_key_id: string | null;
+  /** null for a model without a price. */
+  price: ColumnType<Price | null, string | null, never>;
+  /** The provider's own id, once it is known. */
+  provider_batch_id: string | null;
+  state: ProviderBatchState;
+  created_at: Timestamp;
+}
+
+/** `submitting`: the provider may have it. `refused`: it did not take it, and is not asked again. */
+export type ProviderBatchState = 'gathering' | 'submitting' | 'running' | 'refused' | 'ended';
+
 export interface Database {
   encryption_keys: EncryptionKeysTable;
   provider_keys: ProviderKeysTable;
@@ -496,6 +516,7 @@ export interface Database {
   webhook_attempts: WebhookAttemptsTable;
   batches: BatchesTable;
   batch_lines: BatchLinesTable;
+  provider_batches: ProviderBatchesTable;
   files: FilesTable;
   file_chunks: FileChunksTable;
 }

@@ -36,4 +36,18 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     )`.execute(db);
   await sql`CREATE INDEX idx_batch_lines_open ON batch_lines (batch_id, n) WHERE state = 'open'`.execute(db);
   await sql`CREATE INDEX idx_runs_kind ON runs (kind, owner, created_at, id)`.execute(db);
+
+  await sql`
+    CREATE TABLE provider_batches (
+      id text PRIMARY KEY,
+      batch_id text NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+      provider text NOT NULL,
+      model text NOT NULL,
+      provider_key_id text,
+      price jsonb,
+      provider_batch_id text,
+      state text NOT NULL,
+      created_at timestamptz NOT NULL DEFAULT now()
+    )`.execute(db);
+  await sql`CREATE INDEX idx_provider_batches_batch ON provider_batches (batch_id)`.execute(db);
 }
