@@ -45,7 +45,7 @@ export class BatchControls {
   private underWay = 0;
   private recorded: RunState;
   private over = false;
-  private readonly activities = batchActivities();
+  private readonly records = batchActivities().records;
   private readonly batchId: string;
 
   constructor({
@@ -123,7 +123,7 @@ export class BatchControls {
       budgetExceeded: (error) =>
         error.param === MAX_COST_PARAM ? this.commitMore(n, admission.maxCostNanos) : this.wait(error),
       admitted: admit,
-      quota: this.activities,
+      quota: this.records,
       leave: () => {
         admit();
         this.underWay -= 1;
@@ -146,7 +146,7 @@ export class BatchControls {
     while (!this.over) {
       const state = this.wanted;
       if (state !== this.recorded)
-        await this.activities.recordState(this.batchId, {
+        await this.records.recordState(this.batchId, {
           state,
           ...(state === 'budget_exceeded' && { error: this.exceeded }),
         });

@@ -138,7 +138,7 @@ export class LinePump {
     this.recording = true;
     while (this.ended.length > 0) {
       const ends = this.ended.splice(0, ENDS_AT_ONCE);
-      const spentNanos = await this.activities.finishLines(this.batchId, ends);
+      const spentNanos = await this.activities.records.finishLines(this.batchId, ends);
       this.controls.paid(ends, spentNanos);
     }
     this.recording = false;

@@ -9,6 +9,7 @@ const ENDPOINT = '/v1/chat/completions';
 
 describe('batches by a provider’s own batch API', () => {
   const upstream = new FixtureServer();
+  const model = `batched-${crypto.randomUUID()}`;
   let gateway: TestGateway;
   /** What the provider has: uploaded lines, and batches by their ids. */
   let files: Map<string, Json[]>;
@@ -28,8 +29,20 @@ retry: { retry_delay: 0.01 }
 `,
       'configured',
     );
+    const price = { input: 0.25, output: 2 };
+    await gateway.fetch(`/api/v1/models/${model}`, {
+      method: 'PUT',
+      json: {
+        context_window: 100_000,
+        max_output_tokens: 10_000,
+        price,
+        batch: { discount_percent: 50 },
+        vendors: { openai: model },
+      },
+    });
   });
   afterAll(async () => {
+    await gateway.fetch(`/api/v1/models/${model}`, { method: 'DELETE' });
     await gateway.stop();
     await upstream.stop();
   });
@@ -86,7 +99,7 @@ retry: { retry_delay: 0.01 }
       custom_id: `line-${i}`,
       method: 'POST',
       url: ENDPOINT,
-      body: { model: 'gpt-5-mini', max_tokens: 50, messages: [{ role: 'user', content: `line-${i}` }] },
+      body: { model, max_tokens: 50, messages: [{ role: 'user', content: `line-${i}` }] },
     }));
     const file = await toFile(jsonl(...lines), 'in.jsonl');
     const { id: input_file_id } = await gateway.client.files.create({ file, purpose: 'batch' });
@@ -120,7 +133,7 @@ retry: { retry_delay: 0.01 }
     const [first] = answers;
     const log = await gateway.json(`/logs/${first.response.request_id}`);
     expect(log).toMatchObject({ state: 'completed', attempts: [{ state: 'succeeded', n: 1 }] });
-    // gpt-5-mini: 10 tokens in at $0.25 a million, 5 out at $2, halved.
+    // 10 tokens in at $0.25 a million, 5 out at $2, halved.
     expect(log.cost_usd).toBeCloseTo((10 * 0.25e-6 + 5 * 2e-6) / 2, 9);
     expect((await gateway.json(`/v1/jobs/${id}`)).cost_usd).toBeCloseTo(30 * log.cost_usd, 9);
   });

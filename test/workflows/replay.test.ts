@@ -162,7 +162,7 @@ background: { native_batches: false }
         if (body.messages[0].content === 'fails') return { status: 400, body: { error: { message: 'bad' } } };
         return path.startsWith('/other') ? { body: openaiCompletion('hi') } : { status: 503 };
       };
-      const batch = await startBatch([...Array.from({ length: 30 }, (_, n) => `line-${n}`), 'fails']);
+      const batch = await startBatch([...Array.from({ length: 12 }, (_, n) => `line-${n}`), 'fails']);
       await eventually(async () => (await gateway.client.batches.retrieve(batch)).status === 'completed');
       return batch;
     },
@@ -173,8 +173,8 @@ background: { native_batches: false }
         release = resolve;
       });
       upstream.reply = () => ({ until, body: openaiCompletion('hi') });
-      const batch = await startBatch(Array.from({ length: 110 }, (_, n) => `line-${n}`));
-      await eventually(async () => upstream.received.length === 100);
+      const batch = await startBatch(Array.from({ length: 20 }, (_, n) => `line-${n}`));
+      await eventually(async () => upstream.received.length === 20);
       await gateway.fetch(`/v1/jobs/${batch}/pause`, { method: 'POST' });
       await gateway.client.batches.cancel(batch);
       release();
