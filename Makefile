@@ -3,7 +3,7 @@ SOURCES := $(shell find activities api calls cli config domain embedded planning
 INSTALLED := node_modules/.package-lock.json
 BUILT := dist/workflow-bundle.js
 
-.PHONY: start test check format bench bench-admission clean node
+.PHONY: start test check format bench bench-admission bench-batches clean node
 
 start: $(BUILT)
 	@node dist/cli/main.js start
@@ -27,6 +27,10 @@ bench: $(BUILT)
 # What it costs to let a request in, as keys and ledger grow.
 bench-admission: $(BUILT)
 	bench/admission/run.sh
+
+# A large batch while the upstream fails and a worker is killed.
+bench-batches: $(BUILT)
+	bench/batches/run.sh
 
 clean:
 	rm -rf dist node_modules

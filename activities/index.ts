@@ -1,6 +1,10 @@
+import { type BatchInputDeps, createBatchInputActivities } from './batch-input.ts';
+import { type BatchLineDeps, createBatchLineActivities } from './batch-lines.ts';
+import { type BatchOutputDeps, createBatchOutputActivities } from './batch-output.ts';
 import { type BatchedCallDeps, createBatchedCallActivities } from './batched-calls.ts';
 import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-webhook.ts';
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
+import { createProviderBatchActivities, type ProviderBatchDeps } from './provider-batches.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaDeps } from './quota.ts';
 import { createRunStateActivities, type RunStateDeps } from './run-states.ts';
@@ -12,6 +16,10 @@ export type ActivityDeps = ProviderCallDeps &
   RunStateDeps &
   QuotaDeps &
   SweepDeps &
+  BatchInputDeps &
+  BatchLineDeps &
+  BatchOutputDeps &
+  ProviderBatchDeps &
   BudgetWebhookDeps &
   WebhookDeps &
   CostReportDeps;
@@ -22,6 +30,10 @@ export const createActivities = (deps: ActivityDeps) => ({
   ...createProviderCallActivities(deps),
   ...createBatchedCallActivities(deps),
   ...createRunStateActivities(deps),
+  ...createBatchInputActivities(deps),
+  ...createBatchLineActivities(deps),
+  ...createBatchOutputActivities(deps),
+  ...createProviderBatchActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),

@@ -87,15 +87,18 @@ export function createSweepActivities(deps: SweepDeps) {
     async sweep(): Promise<SweepReport> {
       const settled: string[] = [];
       const alerts: string[] = [];
+      // The open requests of a batch are many and their workflow is one.
+      const running = new Set<string>();
       let cursor: string | undefined;
       do {
         const page = await openRequests(db, MIN_AGE_SECONDS, PAGE, cursor);
         // One after the other would take longer than a sweep may where many wait in the queue.
-        const presences = await Promise.all(page.map(({ runId }) => presenceOf(runId)));
-        for (const [index, { id, runId, answered }] of page.entries()) {
-          const presence = presences[index];
-          if (presence === 'running') continue;
-          const unanswered = presence === 'unknown' ? NEVER_STARTED : ENDED;
+        const runIds = [...new Set(page.map(({ runId }) => runId))].filter((runId) => !running.has(runId));
+        const presences = new Map(await Promise.all(runIds.map(async (id) => [id, await presenceOf(id)] as const)));
+        for (const [runId, presence] of presences) if (presence === 'running') running.add(runId);
+        for (const { id, runId, answered } of page) {
+          if (running.has(runId)) continue;
+          const unanswered = presences.get(runId) === 'unknown' ? NEVER_STARTED : ENDED;
           const ending = answered ? ({ state: 'completed' } as const) : unanswered;
           alerts.push(...(await settle(db, { requestId: id, ...ending })));
           logger.warn({ run: runId }, 'Settled a request that its workflow left open');

@@ -11,6 +11,7 @@ import { openapi } from './plugins/openapi.ts';
 import { rateLimitHeaders } from './plugins/rate-limit-headers.ts';
 import { auditLog } from './routes/audit-log.ts';
 import { authentication } from './routes/auth.ts';
+import { batches } from './routes/batches.ts';
 import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { costs } from './routes/costs.ts';
@@ -66,23 +67,12 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
   await app.register(rateLimitHeaders, { counters: deps.counters });
 
   await app.register(authentication, { authenticator });
-  const serving = [
-    root,
-    health,
-    providers,
-    models,
-    chatCompletions,
-    responses,
-    generate,
-    invoke,
-    estimate,
-    logs,
-    usage,
-    costs,
-  ];
-  const inBackground = [jobs, files, webhooks];
+  const serving = [root, health, providers, models, chatCompletions, responses, generate, invoke];
+  const inBackground = [jobs, batches, files, webhooks];
+  const telling = [estimate, logs, usage, costs];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
-  for (const routes of [...serving, ...inBackground, ...operating, ...administering]) await app.register(routes, deps);
+  for (const routes of [...serving, ...inBackground, ...telling, ...operating, ...administering])
+    await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

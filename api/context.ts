@@ -7,6 +7,7 @@ import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Cipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
+import type { Batches } from '../storage/postgres/batches.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Budgets } from '../storage/postgres/budgets.ts';
 import type { CostReports } from '../storage/postgres/cost-reports.ts';
@@ -49,6 +50,7 @@ export interface ApiDeps {
   readonly cipher: Cipher;
   readonly bodies: Bodies;
   readonly files: Files;
+  readonly batches: Batches;
   readonly ledger: Ledger;
   readonly costs: Costs;
   readonly costReports: CostReports;

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { BatchedCall, SubmittedBatch } from '../domain/batched-call.ts';
-import type { ModelRequest, ModelResult } from '../domain/chat.ts';
-import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
+import type { ModelRequest } from '../domain/chat.ts';
+import { HoldfastError } from '../domain/errors.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { BatchCall, BatchLine, BatchLineEnd, BatchStatus, ProviderBatches } from '../providers/batches.ts';
 import { ProviderError } from '../providers/errors.ts';
@@ -9,8 +9,8 @@ import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Attempts } from '../storage/postgres/attempts.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
 import type { Processes } from '../storage/postgres/processes.ts';
+import { journalLineEnd } from './batch-journal.ts';
 import type { Credentials } from './credentials.ts';
-import { priced, usageOf } from './usage.ts';
 
 export interface BatchedCallsDeps {
   readonly attempts: Attempts;
@@ -173,21 +173,9 @@ export class BatchedCalls {
   }
 
   private async journal(batch: SubmittedBatch, call: BatchedCall, end: BatchLineEnd): Promise<void> {
-    const latencyMs = Math.max(0, Date.now() - batch.submittedAt);
-    const key = attemptOf(call);
-    if ('error' in end) {
-      const error = toHoldfastError(end.error);
-      const state = error.code === 'gateway_cancelled' ? 'cancelled' : 'failed';
-      await this.deps.attempts.finish(key, { state, latencyMs, usage: null, costNanos: 0, error: error.info });
-      return;
-    }
     const request = await this.deps.bodies.get<ModelRequest>(call.bodyRef);
-    if (!request) return;
-    const reported = await usageOf(end.answer, request);
-    const { usage, costNanos, cacheSavingsNanos } = priced(reported, request, call.target.price, { batch: true });
-    const response = this.deps.bodies.seal({ ...end.answer, usage } satisfies ModelResult);
-    const outcome = { state: 'succeeded', latencyMs, usage, costNanos, cacheSavingsNanos, response } as const;
-    await this.deps.attempts.finish(key, outcome);
+    const latencyMs = Math.max(0, Date.now() - batch.submittedAt);
+    await journalLineEnd(this.deps, { key: attemptOf(call), request, price: call.target.price, latencyMs }, end);
   }
 
   private async open(
@@ -201,7 +189,8 @@ export class BatchedCalls {
         `Provider '${provider}' is no longer configured for batches.`,
       );
     }
-    const credential = await this.deps.credentials.byId(adapter, providerKeyId);
-    return { batches: adapter.batches, call: { signal, credential } };
+    const chosen = await this.deps.credentials.again(adapter, providerKeyId);
+    if ('refused' in chosen) throw chosen.refused;
+    return { batches: adapter.batches, call: { signal, credential: chosen.credential } };
   }
 }

@@ -1,6 +1,6 @@
 import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
-import { HoldfastError } from '../domain/errors.ts';
+import { HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import { decideRetry, refusesKey, worthWaiting } from '../domain/retry.ts';
@@ -247,7 +247,9 @@ export class Calls {
 }
 
 const overCap = () =>
-  new HoldfastError('policy_budget_exceeded', 'What is left of the run’s max_cost_usd does not cover a further call.');
+  new HoldfastError('policy_budget_exceeded', 'What is left of the run’s max_cost_usd does not cover a further call.', {
+    param: MAX_COST_PARAM,
+  });
 
 /** A full bucket may have room earlier than it said: other calls give back what they did not use. */
 const MAX_BUCKET_STEP_MS = 5_000;

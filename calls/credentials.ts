@@ -70,6 +70,14 @@ export class Credentials {
     return { refused: new HoldfastError('provider_auth', `${adapter.name}: no key is stored for this caller`) };
   }
 
+  /** The very key that something was begun with, benched or not. */
+  async again(adapter: ProviderAdapter, keyId: string | null): Promise<ChosenKey | NoKey> {
+    if (keyId === null) return { key: null, credential: undefined };
+    const key = (await this.keysOf(adapter, false)).find(({ id }) => id === keyId);
+    if (key) return { key, credential: await this.open(adapter, key) };
+    return { refused: new HoldfastError('provider_auth', `${adapter.name}: the key ${keyId} is not stored any more`) };
+  }
+
   /** The credential to probe a provider with: everybody's if there is one, else any. */
   async forProbe(adapter: ProviderAdapter): Promise<Credential | undefined> {
     const all = await this.keysOf(adapter, false);
@@ -78,14 +86,6 @@ export class Credentials {
     const chosen = await this.pick(adapter, shared.length > 0 ? shared : all);
     if ('refused' in chosen) throw chosen.refused;
     return chosen.credential;
-  }
-
-  /** The key that an earlier call was made with. Throws `provider_auth` when it is no longer there. */
-  async byId(adapter: ProviderAdapter, keyId: string | null): Promise<Credential | undefined> {
-    if (keyId === null) return undefined;
-    const key = (await this.keysOf(adapter, false)).find(({ id }) => id === keyId);
-    if (key) return this.open(adapter, key);
-    throw new HoldfastError('provider_auth', `${adapter.name}: the key ${keyId} is no longer stored`);
   }
 
   /** After a failed call: benches its key if that is to blame, and says whether another one can be used at once. */

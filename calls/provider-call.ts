@@ -10,7 +10,7 @@ import { ProviderError } from '../providers/errors.ts';
 import { CallClock } from './clock.ts';
 import { abortReason } from './patience.ts';
 import type { StreamWriter } from './stream-writer.ts';
-import { countUsage, priced, usageOf } from './usage.ts';
+import { account, countUsage, priced } from './usage.ts';
 
 export interface ProviderCallOptions {
   readonly adapter: ProviderAdapter;
@@ -52,8 +52,7 @@ export async function callProvider(options: ProviderCallOptions): Promise<CallEn
       ? await streamed(options, options.writer, clock, accumulator)
       : await adapter.complete(options.request, callOf(options, clock.signal));
     clock.stop();
-    const reported = await usageOf(answer, options.request);
-    return { state: 'succeeded', answer, ...priced(reported, options.request, options.target.price) };
+    return { state: 'succeeded', answer, ...(await account(options.request, answer, options.target.price)) };
   } catch (thrown) {
     clock.stop();
     return failedEnd(options, clock, accumulator, thrown);

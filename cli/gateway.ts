@@ -14,6 +14,7 @@ import { CallStreams } from '../calls/call-streams.ts';
 import { Calls } from '../calls/calls.ts';
 import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
+import { ProviderBatchCalls } from '../calls/provider-batches.ts';
 import { limitsOfProviders, ProviderBuckets } from '../calls/provider-buckets.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
@@ -28,6 +29,8 @@ import { RedisCounters } from '../storage/counters/redis.ts';
 import { RedisBuckets } from '../storage/counters/redis-buckets.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
+import { BatchLines } from '../storage/postgres/batch-lines.ts';
+import { Batches } from '../storage/postgres/batches.ts';
 import { Bodies } from '../storage/postgres/bodies.ts';
 import { Budgets } from '../storage/postgres/budgets.ts';
 import { CostReports } from '../storage/postgres/cost-reports.ts';
@@ -40,6 +43,7 @@ import { Ledger } from '../storage/postgres/ledger.ts';
 import { Overlays } from '../storage/postgres/overlays.ts';
 import { Policies } from '../storage/postgres/policies.ts';
 import { Processes } from '../storage/postgres/processes.ts';
+import { ProviderBatchStore } from '../storage/postgres/provider-batches.ts';
 import { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import { RateLimits } from '../storage/postgres/rate-limits.ts';
 import { Requests } from '../storage/postgres/requests.ts';
@@ -119,6 +123,10 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const cipher = await Keyring.open(db, keks);
     const bodies = new Bodies(db, cipher);
     const files = new Files(db, cipher);
+    const batches = new Batches(db);
+    const providerBatches = new ProviderBatchStore(db);
+    const requests = new Requests(db);
+    const policies = new Policies(db);
     const providerKeys = new ProviderKeys(db, cipher);
     const credentials = new Credentials({ providerKeys, logger });
     const processId = newId('proc');
@@ -148,10 +156,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
     const overlays = new Overlays(db);
     const routing = new LiveRouting({ config, providers, overlays, logger });
-    if (roles.api) {
-      await routing.start();
-      closers.push(() => routing.stop());
-    }
+    await routing.start();
+    closers.push(() => routing.stop());
 
     let workers: { readonly instances: readonly Worker[]; readonly running: Promise<unknown> } | undefined;
     if (roles.worker) {
@@ -173,6 +179,25 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           journal,
           cipher,
           files,
+          batches,
+          batchLines: new BatchLines(db),
+          requests,
+          bodies,
+          policies,
+          providers,
+          routing,
+          credentials,
+          providerBatches,
+          providerBatchCalls: new ProviderBatchCalls({
+            attempts: new Attempts(db),
+            bodies,
+            credentials,
+            providers,
+            providerBatches,
+            logger,
+          }),
+          nativeBatches: config.gateway.background.native_batches,
+          maxLineBytes: config.gateway.server.body_limit_mb * 1024 * 1024,
           budgetWebhook: config.gateway.budgets.webhook,
           idempotency,
           retentionDays: config.gateway.retention.days,
@@ -214,19 +239,20 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           routing,
           providers,
           db,
-          requests: new Requests(db),
+          requests,
           idempotency,
           responses: new Responses(db),
           bodies,
           cipher,
           files,
+          batches,
           ledger: new Ledger(db),
           costs,
           costReports,
           webhooks,
           overlays,
           virtualKeys: new VirtualKeys(db),
-          policies: new Policies(db),
+          policies,
           tenants: new Tenants(db),
           auditLog: new AuditLog(db),
           budgets: new Budgets(db),

@@ -185,6 +185,8 @@ const gatewayObject = z.strictObject({
       max_calls: z.int().positive().default(100),
       /** Hours within which a run ends, where it has no deadline of its own. */
       deadline_hours: z.number().positive().max(720).default(24),
+      /** Whether lines of batches go through the providers' own batch APIs, where they have one: slower, and cheaper. */
+      native_batches: z.boolean().default(true),
     })
     .prefault({}),
   /** Days that bodies, answers, stored responses and events are kept. The ledger stays. */

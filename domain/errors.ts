@@ -116,6 +116,9 @@ export const isErrorCode = (value: unknown): value is ErrorCode => typeof value 
 /** Whether asking again under the same `Idempotency-Key` gives the same error: it was the request's fault, or its end was wanted. */
 export const replays = (code: ErrorCode): boolean => ERRORS[code].status < 500 && ERRORS[code].status !== 429;
 
+/** `param` of a `policy_budget_exceeded` that the run’s own limit caused and not a budget. */
+export const MAX_COST_PARAM = 'max_cost_usd';
+
 export type ErrorFault = 'caller' | 'policy' | 'provider' | 'gateway';
 
 /** Who has to act on the error. */

@@ -6,6 +6,7 @@ export type IdPrefix =
   | 'gen'
   | 'resp'
   | 'batch'
+  | 'pbatch'
   | 'file'
   | 'vk'
   | 'pk'

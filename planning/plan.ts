@@ -133,7 +133,10 @@ export const attributeText = (value: unknown): string | null =>
   typeof value === 'string' && value ? value.slice(0, MAX_ATTRIBUTE_LENGTH) : null;
 
 /** For whom a request counts: as its key says, and where the caller is trusted with it, as its metadata says. */
-function attribute({ caller, metadata }: PlannableRequest): Omit<Attribution, 'organisation'> {
+export function attribute({
+  caller,
+  metadata,
+}: Pick<PlannableRequest, 'caller' | 'metadata'>): Omit<Attribution, 'organisation'> {
   const { kind, keyId, team, project, user, key } = caller;
   const trusted = kind === 'master' || kind === 'client' || key?.kind === 'service';
   const said = trusted ? metadata : {};

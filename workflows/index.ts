@@ -1,4 +1,5 @@
 /** The entry of the workflow bundle: every export is a workflow type. */
+export { batch } from './batch.ts';
 export { budgetAlert } from './budget-alert.ts';
 export { completion } from './completion.ts';
 export { costReport } from './cost-report.ts';

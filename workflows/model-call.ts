@@ -10,14 +10,16 @@ import {
 } from '@temporalio/workflow';
 import type { Activities } from '../activities/index.ts';
 import type { BatchedCall } from '../domain/batched-call.ts';
-import { ERRORS, type ErrorInfo, HoldfastError } from '../domain/errors.ts';
+import { ERRORS, type ErrorInfo, HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
 import { errorInfoOf, toWorkflowFailure } from './failures.ts';
 
+export type Quota = Pick<Activities, 'reserve' | 'settle'>;
+
 /** Quota, cost and ledger: milliseconds each, repeated until the database answers. */
-const quota = proxyLocalActivities<Pick<Activities, 'reserve' | 'settle'>>({
+const localQuota = proxyLocalActivities<Quota>({
   startToCloseTimeout: '20 seconds',
   // Longer waits become workflow timers, so that a workflow task is never held for them.
   localRetryThreshold: '500 milliseconds',
@@ -40,6 +42,10 @@ export interface CallControls {
   budgetExceeded(error: ErrorInfo): Promise<void>;
   /** Resolves once the call was made together with others, or is to be made by itself. */
   gathered?(call: BatchedCall): Promise<void>;
+  /** All limits and budgets let the call in. */
+  admitted?(): void;
+  /** For calls side by side: a replay resolves local activities in other groups than they ended in. */
+  readonly quota?: Quota;
 }
 
 /**
@@ -49,7 +55,7 @@ export interface CallControls {
 export async function modelCall(call: ModelCall, controls?: CallControls): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call, controls);
   // Histories of before there were alerts have no value here.
-  const alerts = (await settle(call, ended)) ?? [];
+  const alerts = (await settle(call, ended, controls)) ?? [];
   // Nobody else would tell of them if the run was cancelled.
   await CancellationScope.nonCancellable(() => announceBudgetAlerts(alerts));
   if ('result' in ended) return ended.result;
@@ -75,7 +81,8 @@ async function tryOnce(call: ModelCall, controls: CallControls | undefined): Pro
   try {
     await controls?.gate();
     refuseOverCap(call, controls);
-    await reserve(call);
+    await reserve(call, controls);
+    controls?.admitted?.();
     if (call.gather) await controls?.gathered?.(batchedCallOf(call));
     return { result: await tryTargets(call, controls) };
   } catch (error) {
@@ -92,11 +99,16 @@ const batchedCallOf = ({ requestId, bodyRef, targets, keyScope }: ModelCall): Ba
 
 function refuseOverCap({ admission }: ModelCall, controls: CallControls | undefined): void {
   if (admission.maxCostNanos <= (controls?.maxCostNanos ?? Number.POSITIVE_INFINITY)) return;
-  throw new HoldfastError('policy_budget_exceeded', 'One call could cost more than the run’s max_cost_usd allows.');
+  throw new HoldfastError('policy_budget_exceeded', 'One call could cost more than the run’s max_cost_usd allows.', {
+    param: MAX_COST_PARAM,
+  });
 }
 
 /** Waiting for a limit happens here, by timers: a local activity would hold the workflow task. */
-async function reserve({ requestId, admission, deadlineAt }: ModelCall): Promise<void> {
+async function reserve(
+  { requestId, admission, deadlineAt }: ModelCall,
+  { quota = localQuota }: Pick<CallControls, 'quota'> = {},
+): Promise<void> {
   const startedAt = Date.now();
   for (;;) {
     const wait = await quota.reserve(requestId, admission, { deadlineAt, waitedMs: Date.now() - startedAt });
@@ -162,7 +174,11 @@ function callTarget(
   });
 }
 
-function settle(call: ModelCall, ended: Ended): Promise<readonly string[]> {
+function settle(
+  call: ModelCall,
+  ended: Ended,
+  { quota = localQuota }: Pick<CallControls, 'quota'> = {},
+): Promise<readonly string[]> {
   const { requestId, admission } = call;
   const usage = 'result' in ended ? ended.result.usage : undefined;
   const used = usage ? usage.inputTokens + usage.outputTokens : admission.estimatedTokens;

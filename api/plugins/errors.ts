@@ -1,21 +1,10 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import fp from 'fastify-plugin';
-import { ERRORS, type ErrorInfo, faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
+import { toEnvelope } from '../../domain/error-envelope.ts';
+import { ERRORS, faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
 import { problemOf } from './validation-problem.ts';
 
-/** OpenAI's error envelope. */
-export interface ErrorEnvelope {
-  readonly error: {
-    readonly message: string;
-    readonly type: string;
-    readonly param: string | null;
-    readonly code: string;
-  };
-}
-
-export const toEnvelope = ({ code, message, param }: ErrorInfo): ErrorEnvelope => ({
-  error: { message, type: ERRORS[code].type, param: param ?? null, code: ERRORS[code].code },
-});
+export { toEnvelope } from '../../domain/error-envelope.ts';
 
 /** Every error of the API as an answer in OpenAI's envelope. */
 export const errors = fp(

@@ -11,6 +11,7 @@ import type { AuthenticatedCaller } from '../auth/caller.ts';
 import { visibleTo } from '../auth/caller.ts';
 import { cancelRun, DEFAULT_PRIORITY, defaultTerms, type RunInput, type RunTerms } from '../runs/background.ts';
 import { idempotencyKeyOf, requestIdOf } from '../runs/caller-ids.ts';
+import { batchJobs } from '../runs/jobs/batch.ts';
 import { chatJobs } from '../runs/jobs/chat.ts';
 import { toJobEvent } from '../runs/jobs/job-events.ts';
 import type { JobKind } from '../runs/jobs/job-kind.ts';
@@ -20,7 +21,7 @@ import { resumeAfter, sendEvents, withKeepalives } from '../runs/server-sent-eve
 import { cursor, errorEnvelope, instant, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
-const KINDS: readonly JobKind[] = [chatJobs, responseJobs];
+const KINDS: readonly JobKind[] = [chatJobs, responseJobs, batchJobs];
 const ENDPOINTS = KINDS.map(({ endpoint }) => endpoint) as [string, ...string[]];
 
 const dollars = z.number().positive().max(1_000_000);

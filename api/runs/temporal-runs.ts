@@ -12,6 +12,7 @@ import { type ErrorInfo, HoldfastError, isErrorCode } from '../../domain/errors.
 import type { ModelCall } from '../../domain/model-call.ts';
 import type { Priority } from '../../domain/rate-limit.ts';
 import { backgroundQueue } from '../../domain/task-queues.ts';
+import type { BatchInput, batch } from '../../workflows/batch.ts';
 import type { CompletionInput, completion } from '../../workflows/completion.ts';
 import type { job } from '../../workflows/job.ts';
 import { pauseRun, type Resumption, resumeRun } from '../../workflows/messages.ts';
@@ -37,6 +38,15 @@ export interface NewJob extends NewRun {
   /** 1 (first) to 5. */
   readonly priority: number;
   /** Among whom the queue is shared fairly. */
+  readonly tenant: string;
+}
+
+export interface NewBatchRun {
+  readonly input: BatchInput;
+  readonly endpoint: string;
+  readonly team: string | null;
+  readonly keyName: string;
+  readonly priority: number;
   readonly tenant: string;
 }
 
@@ -72,6 +82,11 @@ export class TemporalRuns {
   /** The same for a run in the background. */
   startJob(run: NewJob): Promise<void> {
     return this.surely(() => this.startJobOnce(run));
+  }
+
+  /** The same for a batch. */
+  startBatch(run: NewBatchRun): Promise<void> {
+    return this.surely(() => this.startBatchOnce(run));
   }
 
   /** Nothing further of the run begins until it is resumed. Throws `caller_conflict` when it is over. */
@@ -154,6 +169,23 @@ export class TemporalRuns {
       ...this.common(run),
       taskQueue: backgroundQueue(this.options.taskQueue),
       priority: { priorityKey: run.priority, fairnessKey: fairnessKeyOf(run.tenant) },
+    });
+  }
+
+  private startBatchOnce({ input, endpoint, team, keyName, priority, tenant }: NewBatchRun): Promise<unknown> {
+    return this.client.workflow.start<typeof batch>('batch', {
+      workflowId: input.batchId,
+      args: [input],
+      taskQueue: backgroundQueue(this.options.taskQueue),
+      workflowIdReusePolicy: 'REJECT_DUPLICATE',
+      priority: { priorityKey: priority, fairnessKey: fairnessKeyOf(tenant) },
+      staticSummary: `Batch of ${endpoint} for ${team ?? keyName}`,
+      ...(this.options.searchable && {
+        typedSearchAttributes: [
+          ...(team ? [{ key: SEARCH_ATTRIBUTES.team, value: team }] : []),
+          { key: SEARCH_ATTRIBUTES.key, value: keyName },
+        ],
+      }),
     });
   }
 

@@ -53,4 +53,28 @@ export class Bodies {
     this.cache.set(ref, value, { size: plain.length });
     return value;
   }
+
+  /** What a request asked. */
+  async ofRequest<T extends object>(requestId: string): Promise<T | undefined> {
+    const query = this.db.selectFrom('llm_requests').select('body_ref').where('id', '=', requestId);
+    const row = await query.executeTakeFirst();
+    return row && this.get<T>(row.body_ref);
+  }
+
+  /** The bodies of those of the references that are there. */
+  async getMany<T extends object>(refs: readonly string[]): Promise<ReadonlyMap<string, T>> {
+    const found = new Map<string, T>();
+    for (const ref of refs) {
+      const cached = this.cache.get(ref);
+      if (cached) found.set(ref, cached as T);
+    }
+    const missing = refs.filter((ref) => !found.has(ref));
+    if (missing.length === 0) return found;
+    const query = this.db.selectFrom('bodies').select(['ref', 'content']);
+    for (const { ref, content } of await query.where(sql<boolean>`ref = ANY(${missing}::text[])`).execute()) {
+      const plain = await this.cipher.decrypt(content);
+      found.set(ref, JSON.parse(plain.toString()) as T);
+    }
+    return found;
+  }
 }

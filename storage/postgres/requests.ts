@@ -77,6 +77,22 @@ export class Requests {
     }
   }
 
+  /** Commits requests of one run with their bodies; those that are there stay as they are. */
+  async insertMissing(requests: readonly NewRequest[]): Promise<void> {
+    if (requests.length === 0) return;
+    const bodies = [...new Map(requests.map(({ body }) => [body.ref, body])).values()];
+    await this.db
+      .insertInto('bodies')
+      .values(bodies.map(({ ref, content }) => ({ ref, content })))
+      .onConflict((conflict) => conflict.column('ref').doUpdateSet({ created_at: sql`now()` }))
+      .execute();
+    await this.db
+      .insertInto('llm_requests')
+      .values(requests.map(toRow))
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+  }
+
   /** Lets another request have the `x-request-id` of one that failed. */
   async releaseRequestId(id: string, db: Sql): Promise<void> {
     await sql`UPDATE llm_requests SET request_id = id WHERE id = ${id}`.execute(db);
@@ -156,22 +172,54 @@ export class Requests {
 
   /** The answer of a request as the journal has it, settled or not. */
   async answer(id: string): Promise<StoredAnswer | null> {
+    return (await this.answers([id])).get(id) ?? null;
+  }
+
+  /** The answers of those of the requests that have one. */
+  async answers(ids: readonly string[]): Promise<ReadonlyMap<string, StoredAnswer>> {
     const attempts = await this.db
       .selectFrom('attempts')
-      .select(['provider', 'state', 'response_ref', 'latency_ms', 'cost_nanos'])
-      .where('request_id', '=', id)
+      .select(['request_id', 'provider', 'state', 'response_ref', 'latency_ms', 'cost_nanos'])
+      .where(sql<boolean>`request_id = ANY(${[...ids]}::text[])`)
+      .orderBy('request_id')
       .orderBy('target_index')
       .orderBy('n')
       .execute();
-    const winner = attempts.find((attempt) => attempt.state === 'succeeded');
-    if (!winner?.response_ref) return null;
-    return {
-      responseRef: winner.response_ref,
-      provider: winner.provider,
-      latencyMs: winner.latency_ms ?? 0,
-      costNanos: attempts.reduce((sum, attempt) => sum + attempt.cost_nanos, 0),
-      attempts: attempts.length,
-      firstProvider: attempts[0]?.provider ?? winner.provider,
-    };
+    const made = new Map<string, typeof attempts>();
+    for (const attempt of attempts) made.set(attempt.request_id, [...(made.get(attempt.request_id) ?? []), attempt]);
+    const answers = new Map<string, StoredAnswer>();
+    for (const [id, attempts] of made) {
+      const winner = attempts.find((attempt) => attempt.state === 'succeeded');
+      if (!winner?.response_ref) continue;
+      answers.set(id, {
+        responseRef: winner.response_ref,
+        provider: winner.provider,
+        latencyMs: winner.latency_ms ?? 0,
+        costNanos: attempts.reduce((sum, attempt) => sum + attempt.cost_nanos, 0),
+        attempts: attempts.length,
+        firstProvider: attempts[0]?.provider ?? winner.provider,
+      });
+    }
+    return answers;
   }
 }
+
+const toRow = ({ attribution, body, ...request }: NewRequest) => ({
+  id: request.id,
+  run_id: request.runId,
+  request_id: request.requestId,
+  owner: request.owner,
+  virtual_key_id: attribution.keyId,
+  organisation: attribution.organisation,
+  team: attribution.team,
+  project: attribution.project,
+  user_id: attribution.user,
+  feature: request.feature,
+  markup_percent: request.markupPercent,
+  surface: request.surface,
+  prompt: request.prompt,
+  body_ref: body.ref,
+  model_requested: request.modelRequested,
+  parameters: JSON.stringify(request.parameters),
+  state: 'queued' as const,
+});

@@ -10,8 +10,13 @@ const EXPIRING = [
     over: sql`run_id IN (SELECT id FROM runs WHERE completed_at < now() - days.kept ORDER BY completed_at LIMIT 1000)`,
   },
   {
+    table: 'batch_lines',
+    over: sql`batch_id IN (SELECT id FROM runs WHERE completed_at < now() - days.kept AND kind = 'batch' ORDER BY completed_at LIMIT 100)`,
+  },
+  {
     table: 'runs',
-    over: sql`completed_at < now() - days.kept AND NOT EXISTS (SELECT 1 FROM run_events e WHERE e.run_id = runs.id)`,
+    over: sql`completed_at < now() - days.kept AND NOT EXISTS (SELECT 1 FROM run_events e WHERE e.run_id = runs.id)
+      AND NOT EXISTS (SELECT 1 FROM batch_lines l WHERE l.batch_id = runs.id)`,
   },
   { table: 'bodies', over: sql`created_at < now() - days.kept` },
 ] as const;

@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker } from '@temporalio/worker';
+import { toFile } from 'openai';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { workflowBundle } from '../../workers/worker.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
@@ -52,6 +53,7 @@ fallback: { fallback_order: [other] }
 retry: { retry_delay: 0.01 }
 budgets: { webhook: { url: "${upstream.url}/alerts" } }
 webhooks: { allowed_private_hosts: [127.0.0.1] }
+background: { native_batches: false }
 `,
       'configured',
     );
@@ -77,6 +79,19 @@ webhooks: { allowed_private_hosts: [127.0.0.1] }
     return gateway.json('/v1/jobs', { json: { endpoint: '/v1/chat/completions', body, ...terms } });
   };
   const runOf = (response: Response) => response.headers.get('x-holdfast-run-id') ?? '';
+
+  const startBatch = async (ids: readonly string[]): Promise<string> => {
+    const lines = ids.map((id) => ({
+      custom_id: id,
+      method: 'POST',
+      url: '/v1/chat/completions',
+      body: { model: 'gpt-5-mini', messages: [{ role: 'user', content: id }] },
+    }));
+    const file = await toFile(Buffer.from(lines.map((line) => JSON.stringify(line)).join('\n')), 'in.jsonl');
+    const { id: input_file_id } = await gateway.client.files.create({ file, purpose: 'batch' });
+    const batch = { input_file_id, endpoint: '/v1/chat/completions', completion_window: '24h' } as const;
+    return (await gateway.client.batches.create(batch)).id;
+  };
 
   const send = async (id: string) => {
     await gateway.fetch(`/v1/webhooks/deliveries/${id}/resend`, { method: 'POST' });
@@ -169,6 +184,30 @@ webhooks: { allowed_private_hosts: [127.0.0.1] }
     'webhook-failed': async () => {
       upstream.reply = () => ({ status: 410 });
       return send(await recorded.record(`${upstream.url}/hook`));
+    },
+    batch: async () => {
+      upstream.reply = ({ path, body }) => {
+        if (body.messages[0].content === 'fails') return { status: 400, body: { error: { message: 'bad' } } };
+        return path.startsWith('/other') ? { body: openaiCompletion('hi') } : { status: 503 };
+      };
+      const batch = await startBatch([...Array.from({ length: 12 }, (_, n) => `line-${n}`), 'fails']);
+      await eventually(async () => (await gateway.client.batches.retrieve(batch)).status === 'completed');
+      return batch;
+    },
+    'batch-cancelled': async () => {
+      upstream.reset();
+      let release = () => {};
+      const until = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      upstream.reply = () => ({ until, body: openaiCompletion('hi') });
+      const batch = await startBatch(Array.from({ length: 20 }, (_, n) => `line-${n}`));
+      await eventually(async () => upstream.received.length === 20);
+      await gateway.fetch(`/v1/jobs/${batch}/pause`, { method: 'POST' });
+      await gateway.client.batches.cancel(batch);
+      release();
+      await eventually(async () => (await gateway.client.batches.retrieve(batch)).status === 'cancelled');
+      return batch;
     },
     'completion-cancelled': async () => {
       upstream.reply = () => ({ delayMs: 60_000 });

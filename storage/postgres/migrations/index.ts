@@ -8,6 +8,7 @@ import * as settings from './0006-settings.ts';
 import * as runs from './0007-runs.ts';
 import * as webhooks from './0008-webhooks.ts';
 import * as files from './0009-files.ts';
+import * as batches from './0010-batches.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -20,4 +21,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0007-runs': runs,
   '0008-webhooks': webhooks,
   '0009-files': files,
+  '0010-batches': batches,
 };

@@ -1,0 +1,114 @@
+import { toCaller } from '../../domain/caller.ts';
+import { HoldfastError, replays } from '../../domain/errors.ts';
+import { newId } from '../../domain/ids.ts';
+import { isFinal } from '../../domain/run-state.ts';
+import { attribute } from '../../planning/plan.ts';
+import type { Sql } from '../../storage/postgres/database.ts';
+import type { ApiDeps } from '../context.ts';
+import type { NewBatchBody } from '../schemas/batch.ts';
+import type { RunInput, SubmittedRun } from './background.ts';
+import type { NewJob } from './jobs/job-kind.ts';
+
+/** A batch on its way in. */
+export interface BatchSubmission extends Omit<NewJob, 'body'> {
+  readonly body: NewBatchBody;
+}
+
+/** Accepts a batch: committed in Postgres and acknowledged by Temporal. Throws when its input file is not there. */
+export async function submitBatch(deps: ApiDeps, submission: BatchSubmission): Promise<SubmittedRun> {
+  const { idempotencyKey, terms } = submission;
+  if (terms.deadlineAt.getTime() <= Date.now()) {
+    throw new HoldfastError('caller_invalid_request', 'The deadline is over.', { param: 'deadline' });
+  }
+  await requireInput(deps, submission);
+  const id = newId('batch');
+  const insert = (db: Sql) => insertBatch(deps, db, id, submission);
+  if (!idempotencyKey) {
+    await deps.db.transaction().execute(insert);
+    await start(deps, id, submission);
+    return { id, replayed: false };
+  }
+  for (let replaces: string | undefined; ; ) {
+    const taken = await deps.idempotency.once(idempotencyKey, id, replaces, insert);
+    if (taken === id) {
+      await start(deps, id, submission);
+      return { id, replayed: false };
+    }
+    const earlier = await deps.batches.find(taken, undefined);
+    // One that ended is asked for again by `retry`: what it answered is worth something.
+    if (!earlier || (earlier.error && earlier.total === 0 && isFinal(earlier.state) && !replays(earlier.error.code))) {
+      replaces = taken;
+      continue;
+    }
+    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
+    if (!isFinal(earlier.state)) {
+      await deps.runs.startBatch(
+        startOf(deps, taken, { ...submission, terms: { ...terms, deadlineAt: earlier.deadlineAt } }),
+      );
+    }
+    return { id: taken, replayed: true };
+  }
+}
+
+async function requireInput(deps: ApiDeps, { body, caller }: BatchSubmission): Promise<void> {
+  const { kind, owner, project } = caller;
+  const visible = kind === 'master' ? undefined : { owner, ...(project !== null && { project }) };
+  const file = await deps.files.get(body.input_file_id, visible);
+  const message = file
+    ? file.purpose !== 'batch' && `The file '${file.id}' was uploaded for '${file.purpose}', not for 'batch'.`
+    : `There is no file '${body.input_file_id}'.`;
+  if (message) throw new HoldfastError('caller_invalid_request', message, { param: 'input_file_id' });
+}
+
+async function insertBatch(deps: ApiDeps, db: Sql, id: string, submission: BatchSubmission): Promise<void> {
+  const { body, caller, terms } = submission;
+  const metadata = { ...body.metadata, ...terms.metadata };
+  const input: RunInput = { endpoint: '/v1/batches', body, caller: toCaller(caller) };
+  await deps.storedRuns.insert(db, {
+    id,
+    kind: 'batch',
+    owner: caller.owner,
+    attribution: attribute({ caller, metadata }),
+    model: null,
+    priority: terms.priority,
+    input: deps.bodies.seal(input),
+    metadata,
+    deadlineAt: terms.deadlineAt,
+    maxCostNanos: terms.maxCostNanos ?? null,
+    webhook: terms.webhook ?? null,
+    retryOf: submission.retryOf ?? null,
+    rerunOf: submission.rerunOf ?? null,
+  });
+  await deps.batches.insert(db, {
+    id,
+    endpoint: body.endpoint,
+    inputFileId: body.input_file_id,
+    outputKeepSeconds: body.output_expires_after?.seconds ?? null,
+  });
+}
+
+async function start(deps: ApiDeps, id: string, submission: BatchSubmission): Promise<void> {
+  try {
+    await deps.runs.startBatch(startOf(deps, id, submission));
+  } catch (error) {
+    const info = error instanceof HoldfastError ? error.info : undefined;
+    await deps.storedRuns.transition(id, { state: 'failed', error: info }).catch(() => {});
+    deps.journal.announce(id, true);
+    throw error;
+  }
+}
+
+const startOf = (deps: ApiDeps, batchId: string, { body, caller, terms }: BatchSubmission) => ({
+  input: {
+    batchId,
+    deadlineAt: terms.deadlineAt.getTime(),
+    native:
+      deps.config.gateway.background.native_batches && [...deps.providers.values()].some(({ batches }) => batches),
+    ...(terms.maxCostNanos !== undefined && { maxCostNanos: terms.maxCostNanos }),
+  },
+  endpoint: body.endpoint,
+  team: caller.team,
+  keyName: caller.key?.name ?? caller.actor,
+  priority: terms.priority,
+  tenant: caller.owner,
+});
