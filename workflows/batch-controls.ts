@@ -7,6 +7,7 @@ import type { RunState } from '../domain/run-state.ts';
 import { batchActivities } from './batch-activities.ts';
 import { pauseRun, resumeRun } from './messages.ts';
 import type { CallControls } from './model-call.ts';
+import { announceWebhooks } from './webhook.ts';
 
 /** What the next run of a batch's workflow has to know. */
 export interface CarriedControls {
@@ -145,11 +146,11 @@ export class BatchControls {
   async keepState(): Promise<void> {
     while (!this.over) {
       const state = this.wanted;
-      if (state !== this.recorded)
-        await this.records.recordState(this.batchId, {
-          state,
-          ...(state === 'budget_exceeded' && { error: this.exceeded }),
-        });
+      if (state !== this.recorded) {
+        const error = state === 'budget_exceeded' ? this.exceeded : undefined;
+        const transition = { state, ...(error && { error }) };
+        await announceWebhooks(await this.records.recordState(this.batchId, transition));
+      }
       this.recorded = state;
       await condition(() => this.over || this.wanted !== this.recorded);
     }
