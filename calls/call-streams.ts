@@ -5,6 +5,7 @@ import { epochOf, type StreamItem } from '../domain/stream-item.ts';
 import type { Runs } from '../storage/postgres/runs.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { CallFailed } from './call-failed.ts';
+import { retryWhileUnreachable } from './patience.ts';
 import { StreamWriter } from './stream-writer.ts';
 
 export interface CallStreamsDeps {
@@ -49,9 +50,9 @@ export class CallStreams {
   /** Before call `n`: a caller who saw part of one answer is never shown another. */
   async refuseBroken(call: TargetCall, n: number, error: ErrorInfo | null | undefined): Promise<void> {
     if (!call.stream || !error) return;
-    const shown = await this.logOf(call)
-      .length(call.requestId)
-      .catch(() => 0);
+    const length = this.logOf(call).length(call.requestId);
+    // Where the log is more than a cache, nothing goes on before it can be told.
+    const shown = await (call.background ? length : length.catch(() => 0));
     if (shown > 0) await this.breakOff(call, n, error);
   }
 
@@ -59,9 +60,9 @@ export class CallStreams {
   async breakOff(call: TargetCall, n: number, cause: ErrorInfo): Promise<void> {
     const error = new HoldfastError('provider_stream_interrupted', `The stream broke off: ${cause.message}`);
     const item = { type: 'interrupted', error: error.info } as const;
-    await this.logOf(call)
-      .append(call.requestId, epochOf(call, n), [item])
-      .catch((thrown: unknown) => this.warn(call, thrown));
+    const append = () => this.logOf(call).append(call.requestId, epochOf(call, n), [item]);
+    if (call.background) await retryWhileUnreachable(append, this.deps.logger);
+    else await append().catch((thrown: unknown) => this.warn(call, thrown));
     if (!call.resumable) throw new CallFailed(error);
   }
 

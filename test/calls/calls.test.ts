@@ -185,6 +185,23 @@ describe('a call in the background', () => {
     expect(words.slice(3)).toEqual(['interrupted:provider_stream_interrupted', 'three']);
   });
 
+  it('whose stream breaks off says so, though the database is away at that moment', async () => {
+    const { calls } = await startProcess(scriptedAdapter(fails(overloaded, ['one'])));
+    const call = await newCall({ stream: true, background: true, resumable: true });
+    const seen = await newRun(call);
+    const { append } = RunEvents.prototype;
+    let away = true;
+    const failing = vi.spyOn(RunEvents.prototype, 'append').mockImplementation(function (this: RunEvents, ...of) {
+      const broke = of[2].some(({ type }) => type === 'interrupted');
+      if (!broke || !away) return append.apply(this, of);
+      away = false;
+      return Promise.reject(new HoldfastError('gateway_unavailable', 'The database is away.'));
+    });
+    await failure(calls.run(call, forever));
+    failing.mockRestore();
+    expect((await seen()).at(-1)).toBe('interrupted:provider_stream_interrupted');
+  });
+
   it('is not claimed, let alone booked, before its run could be brought into its state', async () => {
     const adapter = scriptedAdapter(answers(['hi']));
     const { calls } = await startProcess(adapter);
