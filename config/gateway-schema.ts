@@ -201,7 +201,13 @@ const gatewayObject = z.strictObject({
   logging: logging.prefault({}),
 });
 
+const HOURS_PER_DAY = 24;
+
 export const gatewaySchema = gatewayObject.superRefine((config, context) => {
+  if (config.background.deadline_hours > config.retention.days * HOURS_PER_DAY) {
+    const message = "must not be longer than 'retention.days'";
+    context.addIssue({ code: 'custom', path: ['background', 'deadline_hours'], message });
+  }
   for (const { name, path } of providersNamed(config)) {
     if (config.providers[name]) continue;
     const known = Object.keys(config.providers).join(', ') || 'none';

@@ -54,8 +54,10 @@ background: { max_calls: 1 }
 
   it('makes as many calls at once as it may, and the rest wait as queued', async () => {
     const key = await newKey();
-    const ids = [await submit('first', key), await submit('second', key)];
+    const first = await submit('first', key);
     await done(1);
+    const ids = [first, await submit('second', key)];
+    await queued(ids[1] ?? '');
     const states = await Promise.all(ids.map(async (id) => (await gateway.json(`/v1/jobs/${id}`)).status));
     expect(states).toEqual(['running', 'queued']);
     release();

@@ -1,6 +1,7 @@
 import { newId } from '../../../domain/ids.ts';
 import { toChatCompletion } from '../../../domain/openai-chat.ts';
 import { toSeconds } from '../../../domain/time.ts';
+import { requireDefault } from '../../routes/chat-completions.ts';
 import { chatCompletionBody, withoutNulls } from '../../schemas/chat.ts';
 import { submitRun } from '../background.ts';
 import { loadAnswer } from '../follow.ts';
@@ -13,7 +14,13 @@ export const chatJobs: JobKind = {
 
   submit(deps, { body, ...job }) {
     const parsed = parseBody(chatCompletionBody, withoutNulls(body));
-    const { model, stream = false, stream_options: _, metadata = {}, ...request } = parsed;
+    const {
+      model = requireDefault(job.caller.key?.defaultModel),
+      stream = false,
+      stream_options: _,
+      metadata = {},
+      ...request
+    } = parsed;
     return submitRun(deps, {
       ...job,
       kind: 'chat.completion',
