@@ -1,4 +1,4 @@
-import type { VirtualKeyKind } from '../storage/postgres/schema.ts';
+import type { VirtualKeyKind } from '../storage/postgres/tables/tenants.ts';
 
 /** `user`: a person by a token of an identity provider. `client`: a service by its certificate. */
 export type CallerKind = 'master' | 'key' | 'user' | 'client';

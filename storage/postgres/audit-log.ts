@@ -1,7 +1,7 @@
 import type { Selectable } from 'kysely';
 import { newId } from '../../domain/ids.ts';
 import type { Sql } from './database.ts';
-import type { AuditLogTable } from './schema.ts';
+import type { AuditLogTable } from './tables/tenants.ts';
 
 export type AuditEntry = Selectable<AuditLogTable>;
 

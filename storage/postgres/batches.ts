@@ -5,7 +5,7 @@ import { newId } from '../../domain/ids.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { Sql } from './database.ts';
 import type { Visible } from './requests.ts';
-import type { BatchUsage } from './schema.ts';
+import type { BatchUsage } from './tables/batches.ts';
 
 export interface NewBatch {
   readonly id: string;

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { RunState } from '../../domain/run-state.ts';
 import type { Sql } from './database.ts';
 import type { Visible } from './requests.ts';
-import type { RequestStatus } from './schema.ts';
+import type { RequestStatus } from './tables/requests.ts';
 
 export interface LedgerFilter {
   readonly visible?: Visible | undefined;

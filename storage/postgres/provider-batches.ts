@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { newId } from '../../domain/ids.ts';
 import type { NanoDollars, Price } from '../../domain/money.ts';
 import type { Sql } from './database.ts';
-import type { ProviderBatchState } from './schema.ts';
+import type { ProviderBatchState } from './tables/batches.ts';
 
 export interface NewProviderBatch {
   readonly batchId: string;

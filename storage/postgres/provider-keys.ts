@@ -3,7 +3,7 @@ import type { ErrorCode } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import type { Cipher } from '../cipher.ts';
 import type { Sql } from './database.ts';
-import type { ProviderKeyState } from './schema.ts';
+import type { ProviderKeyState } from './tables/routing.ts';
 
 /** Who may use a key, and how often it is chosen among its like. */
 export interface ProviderKeySettings {

@@ -1,7 +1,7 @@
 import type { Selectable } from 'kysely';
 import type { ScopeType } from '../../domain/scope.ts';
 import type { Sql } from './database.ts';
-import type { RateLimitsTable } from './schema.ts';
+import type { RateLimitsTable } from './tables/money.ts';
 
 /** Whom a limit is for: a scope, or everybody's use of a model. */
 export interface LimitedScope {

@@ -5,8 +5,8 @@ import type { NanoDollars } from '../../domain/money.ts';
 import { Budgets } from './budgets.ts';
 import type { Sql } from './database.ts';
 import { RateLimits } from './rate-limits.ts';
-import type { VirtualKeyKind } from './schema.ts';
 import { periodStart } from './spend-counters.ts';
+import type { VirtualKeyKind } from './tables/tenants.ts';
 
 /** What an administrator sets on a key. null removes a limit. */
 export interface VirtualKeySettings {
