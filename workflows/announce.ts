@@ -1,5 +1,6 @@
 import { WorkflowExecutionAlreadyStartedError } from '@temporalio/common';
-import { ParentClosePolicy, startChild } from '@temporalio/workflow';
+import { ParentClosePolicy, startChild, workflowInfo } from '@temporalio/workflow';
+import { interactiveQueue } from '../domain/task-queues.ts';
 
 /**
  * Starts a workflow for each id, under that id. They go on by themselves, so that the one whose doing they tell of
@@ -15,6 +16,8 @@ export async function announce(
       await startChild(workflow, {
         args: [id],
         workflowId: id,
+        // Receivers that do not answer must not take the slots of calls.
+        taskQueue: interactiveQueue(workflowInfo().taskQueue),
         parentClosePolicy: ParentClosePolicy.ABANDON,
         staticSummary,
       });

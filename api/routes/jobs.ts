@@ -56,6 +56,16 @@ const newJob = z.strictObject({
     .optional(),
 });
 
+/** A result that is older than what is kept is left out. */
+async function kept(result: Promise<object | undefined>): Promise<object | undefined> {
+  try {
+    return await result;
+  } catch (error) {
+    if (error instanceof HoldfastError && error.code === 'caller_not_found') return undefined;
+    throw error;
+  }
+}
+
 /** A webhook that can be delivered to. Throws `caller_invalid_request` for any other. */
 function toRunWebhook(
   wanted: Omit<RunWebhook, 'secret'> & { secret?: string | undefined },
@@ -84,7 +94,7 @@ export const jobs: Routes = async (app, deps) => {
   const shown = async (id: string, caller: AuthenticatedCaller) => {
     const run = await found(id, caller);
     const kind = kindOf(run);
-    return toJob(run, kind.endpoint, run.state === 'completed' ? await kind.result(deps, run) : undefined);
+    return toJob(run, kind.endpoint, run.state === 'completed' ? await kept(kind.result(deps, run)) : undefined);
   };
 
   app.post(

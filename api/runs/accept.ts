@@ -6,6 +6,7 @@ import type { StreamItem } from '../../domain/stream-item.ts';
 import { type PreparedCall, prepareCall } from '../../planning/prepare.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
 import type { IdempotencyKey } from '../../storage/postgres/idempotency.ts';
+import type { StoredRequest } from '../../storage/postgres/requests.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import type { AuthenticatedCaller } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
@@ -54,6 +55,8 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const id = newId(incoming.idPrefix);
   const now = Date.now();
   const deadlineAt = now + deps.config.gateway.server.request_deadline * 1000;
+  const ended = incoming.idempotencyKey && (await replay(deps, incoming.idempotencyKey, incoming, deadlineAt));
+  if (ended) return ended;
   const prepared = await prepareCall(deps, {
     ...incoming,
     id,
@@ -127,19 +130,35 @@ async function acceptOnce(
       replaces = id;
       continue;
     }
-    const found = {
-      ...about,
-      id,
-      requestId: earlier.requestId,
-      acceptedAt: earlier.timestamp,
-      origin: 'replayed',
-    } as const;
-    if (earlier.error) return { ...found, outcome: { type: 'failed', error: earlier.error } };
-    if (earlier.answer) return { ...found, outcome: await loadAnswer(deps, earlier.answer) };
+    const found = foundAs(earlier, about);
+    const outcome = await outcomeOf(deps, earlier);
+    if (outcome) return { ...found, outcome };
     // Whoever made it may have died before the workflow was started; one that runs stays as it is.
     await deps.runs.start(startOf(incoming, prepared, id));
     return found;
   }
+}
+
+const foundAs = ({ id, requestId, timestamp }: StoredRequest, about: About) =>
+  ({ ...about, id, requestId, acceptedAt: timestamp, origin: 'replayed' }) as const;
+
+/** How a request ended that is not made again under its `Idempotency-Key`; undefined while it runs. */
+async function outcomeOf(deps: ApiDeps, { error, answer }: StoredRequest): Promise<AcceptedRun['outcome']> {
+  if (error) return replays(error.code) ? { type: 'failed', error } : undefined;
+  return answer ? loadAnswer(deps, answer) : undefined;
+}
+
+/** The request that has the key and has ended: it is answered again, even if nothing like it would be accepted any more. */
+async function replay(
+  deps: ApiDeps,
+  key: IdempotencyKey,
+  { caller }: IncomingRequest,
+  deadlineAt: number,
+): Promise<AcceptedRun | undefined> {
+  const holder = await deps.idempotency.holder(key);
+  const earlier = holder === undefined ? undefined : await deps.requests.find(holder, caller.owner, undefined);
+  const outcome = earlier && (await outcomeOf(deps, earlier));
+  return outcome && { ...foundAs(earlier, { deadlineAt, limits: [], acceptedAt: earlier.timestamp }), outcome };
 }
 
 async function startCall(deps: ApiDeps, incoming: IncomingRequest, prepared: PreparedCall): Promise<void> {

@@ -72,6 +72,9 @@ export interface SubmittedRun {
 /** Accepts a model call that nobody waits for: committed in Postgres and acknowledged by Temporal. */
 export async function submitRun(deps: ApiDeps, submission: Submission): Promise<SubmittedRun> {
   const { id, terms, caller, idempotencyKey } = submission;
+  // What has ended is answered again, even if nothing like it would be accepted any more.
+  const holder = idempotencyKey && (await deps.idempotency.holder(idempotencyKey));
+  if (holder !== undefined && (await hasEnded(deps, holder))) return { id: holder, replayed: true };
   const prepared = await prepareBackgroundCall(deps, submission);
   const { endpoint, body } = submission;
   const input = deps.bodies.seal({ endpoint, body, caller: toCaller(caller) } satisfies RunInput);
@@ -117,6 +120,12 @@ export async function submitRun(deps: ApiDeps, submission: Submission): Promise<
     if (!isFinal(earlier.state)) await deps.runs.startJob(jobOf(submission, prepared, taken));
     return { id: taken, replayed: true };
   }
+}
+
+/** Whether a run ended in a way that is not repeated under its `Idempotency-Key`. */
+async function hasEnded(deps: ApiDeps, id: string): Promise<boolean> {
+  const run = await deps.storedRuns.find(id, undefined);
+  return run !== undefined && isFinal(run.state) && !(run.error && !replays(run.error.code));
 }
 
 function prepareBackgroundCall(deps: ApiDeps, submission: Submission): Promise<PreparedCall> {

@@ -7,7 +7,7 @@ import type { Cipher } from '../cipher.ts';
 import { FIRST_LINE, type Line, type LinePosition, readLines } from '../lines.ts';
 import type { Sql } from './database.ts';
 import type { Visible } from './requests.ts';
-import type { FilesTable } from './schema.ts';
+import type { FilesTable } from './tables/batches.ts';
 
 export interface FileOwner {
   readonly owner: string;

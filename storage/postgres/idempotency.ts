@@ -14,6 +14,21 @@ export interface IdempotencyKey {
 /** Hours after which a key is forgotten. */
 const TTL_HOURS = 24;
 
+const IN_FORCE = sql<boolean>`expires_at > now()`;
+
+const taken = (db: Sql, { owner, endpoint, key }: Omit<IdempotencyKey, 'bodyHash'>) =>
+  db
+    .selectFrom('idempotency_keys')
+    .select(['run_id', 'body_hash'])
+    .where((eb) => eb.and({ owner, endpoint, key }));
+
+function sameBody({ bodyHash }: IdempotencyKey, row: { readonly run_id: string; readonly body_hash: string }): string {
+  if (row.body_hash === bodyHash) return row.run_id;
+  throw new HoldfastError('caller_conflict', 'This Idempotency-Key was used with another request body.', {
+    param: 'Idempotency-Key',
+  });
+}
+
 /** Which run each `Idempotency-Key` stands for. */
 export class Idempotency {
   private readonly db: Sql;
@@ -47,31 +62,19 @@ export class Idempotency {
         await insert(transaction);
         return runId;
       }
-      const taken = await transaction
-        .selectFrom('idempotency_keys')
-        .select(['run_id', 'body_hash'])
-        .where('owner', '=', key.owner)
-        .where('endpoint', '=', key.endpoint)
-        .where('key', '=', key.key)
-        .executeTakeFirstOrThrow();
-      if (taken.body_hash === key.bodyHash) return taken.run_id;
-      throw new HoldfastError('caller_conflict', 'This Idempotency-Key was used with another request body.', {
-        param: 'Idempotency-Key',
-      });
+      return sameBody(key, await taken(transaction, key).executeTakeFirstOrThrow());
     });
   }
 
-  /** The run that a key stands for. */
+  /** The run that has the key. Throws as `once` does. */
+  async holder(key: IdempotencyKey): Promise<string | undefined> {
+    const row = await taken(this.db, key).where(IN_FORCE).executeTakeFirst();
+    return row && sameBody(key, row);
+  }
+
+  /** The run that a key stands for, whatever its body was. */
   async find(owner: string, endpoint: string, key: string): Promise<string | undefined> {
-    const row = await this.db
-      .selectFrom('idempotency_keys')
-      .select('run_id')
-      .where('owner', '=', owner)
-      .where('endpoint', '=', endpoint)
-      .where('key', '=', key)
-      .where(sql<boolean>`expires_at > now()`)
-      .executeTakeFirst();
-    return row?.run_id;
+    return (await taken(this.db, { owner, endpoint, key }).where(IN_FORCE).executeTakeFirst())?.run_id;
   }
 
   /** Forgets keys whose time is over. Returns how many. */

@@ -346,4 +346,14 @@ webhooks: { allowed_private_hosts: [127.0.0.0/8] }
     expect(upstream.received.length).toBe(1);
     expect((await submit(chat(), {}, { headers })).status).toBe(409);
   });
+
+  it('that have ended are found by their Idempotency-Key after their deadline', async () => {
+    const headers = { 'idempotency-key': crypto.randomUUID() };
+    const [body, deadline] = [chat(), new Date(Date.now() + 2_000).toISOString()];
+    const { id } = await submitted(body, { deadline }, { headers });
+    await reaches(id, 'completed');
+    await eventually(async () => Date.now() > Date.parse(deadline));
+    const again = await submit(body, { deadline }, { headers });
+    expect([again.status, ((await again.json()) as Json).id]).toEqual([202, id]);
+  });
 });
