@@ -3,13 +3,17 @@ SOURCES := $(shell find activities api calls cli config domain embedded planning
 INSTALLED := node_modules/.package-lock.json
 BUILT := dist/workflow-bundle.js
 
-.PHONY: start test check format bench bench-admission bench-batches clean node
+.PHONY: start test test-slow check format bench bench-admission bench-batches clean node
 
 start: $(BUILT)
 	@node dist/cli/main.js start
 
 test: $(BUILT)
-	npx vitest run
+	npx vitest run --project unit --project integration
+
+# What takes too long for every change: crashes in the middle of batches.
+test-slow: $(BUILT)
+	npx vitest run --project slow
 
 # Lint and format, types, and the direction of imports.
 check: $(INSTALLED)

@@ -18,7 +18,7 @@ export interface TemporalPorts {
 
 /**
  * Measured on server 1.29.1: without the polling rates each hop of a workflow costs 50 ms; the matcher settings switch
- * on priority and fairness.
+ * on priority and fairness, which hold within a partition of a task queue: few workers empty one after the other.
  */
 export const DYNAMIC_CONFIG = [
   'history.transferProcessorMaxPollRPS=2000',
@@ -27,6 +27,8 @@ export const DYNAMIC_CONFIG = [
   'system.enableActivityEagerExecution=true',
   'matching.useNewMatcher=true',
   'matching.enableFairness=true',
+  'matching.numTaskqueueReadPartitions=1',
+  'matching.numTaskqueueWritePartitions=1',
 ];
 
 /**

@@ -194,10 +194,12 @@ export class Files {
   /** Removes files that expired and those left unfinished, `limit` at most. Returns how many. */
   async removeExpired(limit: number): Promise<number> {
     const { rows } = await sql<{ id: string }>`
-      UPDATE files SET finished = false, expires_at = ${REMOVED.expires_at}
-      WHERE expires_at <= now() AND id IN (
-        SELECT id FROM files WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED)
-      RETURNING id`.execute(this.db);
+      -- As a subquery of the update it could be run again for each row, and take more.
+      WITH due AS MATERIALIZED (
+        SELECT id FROM files WHERE expires_at <= now() ORDER BY expires_at LIMIT ${limit} FOR UPDATE SKIP LOCKED
+      )
+      UPDATE files SET finished = false, expires_at = ${REMOVED.expires_at} FROM due WHERE files.id = due.id
+      RETURNING files.id`.execute(this.db);
     let removed = 0;
     for (const { id } of rows) if (await this.purge(id)) removed += 1;
     return removed;

@@ -64,7 +64,7 @@ background: { max_calls: 1 }
     await done(2);
   });
 
-  /** A queue has partitions, each in its own order: a single place says little, their mean does. */
+  /** Places are not exact: a call may be handed out before the next one is in the queue. */
   const meanPlaceOf = (name: string): number => {
     const places = order().flatMap((asked, place) => (asked === name ? [place] : []));
     return places.reduce((sum, place) => sum + place, 0) / places.length;
