@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { AttemptKey, AttemptState, TargetKey } from '../../domain/attempt.ts';
 import type { ErrorCode, ErrorInfo } from '../../domain/errors.ts';
 import type { NanoDollars, Usage } from '../../domain/money.ts';
-import type { SealedBody } from './bodies.ts';
+import { keepBody, type SealedBody } from './bodies.ts';
 import type { Sql } from './database.ts';
 
 export interface Claim extends AttemptKey {
@@ -122,7 +122,7 @@ export class Attempts {
       WITH body AS (
         INSERT INTO bodies (ref, content)
         SELECT ${response?.ref ?? null}, ${response?.content ?? null}::bytea WHERE ${response !== undefined}::boolean
-        ON CONFLICT (ref) DO UPDATE SET created_at = now()
+        ${keepBody}
       ), other AS (
         SELECT count(*) AS others, coalesce(sum(cost_nanos), 0)::bigint AS others_cost
         FROM attempts

@@ -12,9 +12,13 @@ export interface SealedBody {
   readonly content: Buffer;
 }
 
+/** Once a day is enough for that, and spares a write for each request that was asked before. */
+export const keepBody = sql`
+  ON CONFLICT (ref) DO UPDATE SET created_at = now() WHERE bodies.created_at < now() - interval '1 day'`;
+
 /** A body that is stored again counts as new, so that it is kept as long as what refers to it. */
 export const insertBody = ({ ref, content }: SealedBody) => sql`
-  INSERT INTO bodies (ref, content) VALUES (${ref}, ${content}) ON CONFLICT (ref) DO UPDATE SET created_at = now()`;
+  INSERT INTO bodies (ref, content) VALUES (${ref}, ${content}) ${keepBody}`;
 
 /**
  * Request and response bodies by content hash (claim check): Temporal's histories hold the reference only, never a

@@ -21,7 +21,8 @@ const expiring = (kept: RawBuilder<unknown>) => [
     over: sql`completed_at < now() - ${kept} AND NOT EXISTS (SELECT 1 FROM run_events e WHERE e.run_id = runs.id)
       AND NOT EXISTS (SELECT 1 FROM batch_lines l WHERE l.batch_id = runs.id)`,
   },
-  { table: 'bodies', over: sql`created_at < now() - ${kept}` },
+  // `created_at` may be a day behind the latest that refers to it.
+  { table: 'bodies', over: sql`created_at < now() - ${kept} - interval '1 day'` },
 ];
 
 /**

@@ -204,7 +204,7 @@ onEveryDatabase('a run', (database) => {
     for (const id of [old, young]) await runs.transition(id, { state: 'completed' });
     await sql`UPDATE runs SET completed_at = completed_at - interval '31 days' WHERE id = ${old}`.execute(database.db);
     await sql`
-      UPDATE bodies SET created_at = created_at - interval '31 days'
+      UPDATE bodies SET created_at = created_at - interval '32 days'
       WHERE ref = (SELECT input_ref FROM runs WHERE id = ${old})`.execute(database.db);
     const ref = (await runs.find(old, undefined))?.inputRef ?? '';
     await removeOld(database.db, 30, 1_000);
@@ -221,7 +221,7 @@ describe('a body that is stored again', () => {
       const { runs, bodies } = open(database.db);
       const id = await newRun(database.db);
       const ref = (await runs.find(id, undefined))?.inputRef ?? '';
-      await sql`UPDATE bodies SET created_at = created_at - interval '31 days' WHERE ref = ${ref}`.execute(database.db);
+      await sql`UPDATE bodies SET created_at = created_at - interval '32 days' WHERE ref = ${ref}`.execute(database.db);
       const run = await runs.find(id, undefined);
       const again = bodies.seal({ id });
       expect(again.ref).toBe(run?.inputRef);
