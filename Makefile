@@ -11,7 +11,7 @@ start: $(BUILT)
 test: $(BUILT)
 	npx vitest run --project unit --project integration
 
-# What takes too long for every change: crashes in the middle of batches.
+# What takes too long for every change: rushes on budgets and batches, with crashes in the middle.
 test-slow: $(BUILT)
 	npx vitest run --project slow
 
