@@ -66,11 +66,6 @@ export class BatchedCalls {
     return batches.status(batch.id, call);
   }
 
-  async cancel(batch: SubmittedBatch, signal: AbortSignal): Promise<void> {
-    const { batches, call } = await this.open(batch, signal);
-    await batches.cancel(batch.id, call);
-  }
-
   /** Journals how the calls of a batch ended; those without a result were not made. Can be repeated. */
   async collect(
     batch: SubmittedBatch,

@@ -1,7 +1,6 @@
 import { Client } from '@temporalio/client';
 import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
-import { Redis } from 'ioredis';
 import type { Logger } from 'pino';
 import { publicAddresses } from '../activities/address-policy.ts';
 import { createActivities } from '../activities/index.ts';
@@ -21,12 +20,6 @@ import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
 import { LiveRouting } from '../planning/live-routing.ts';
 import { createProviders } from '../providers/registry.ts';
-import type { Buckets } from '../storage/counters/buckets.ts';
-import type { Counters } from '../storage/counters/counters.ts';
-import { MemoryCounters } from '../storage/counters/memory.ts';
-import { MemoryBuckets } from '../storage/counters/memory-buckets.ts';
-import { RedisCounters } from '../storage/counters/redis.ts';
-import { RedisBuckets } from '../storage/counters/redis-buckets.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { BatchLines } from '../storage/postgres/batch-lines.ts';
@@ -55,15 +48,14 @@ import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import { Webhooks } from '../storage/postgres/webhooks.ts';
 import { JournalledStreamLog } from '../storage/streams/journalled.ts';
-import { MemoryStreamLog } from '../storage/streams/memory.ts';
-import { RedisStreamLog } from '../storage/streams/redis.ts';
-import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { connectTemporal } from '../workers/connection.ts';
 import { gather } from '../workers/gather.ts';
 import { presenceOf } from '../workers/presence.ts';
+import { runTogether, stopWorkers } from '../workers/run-together.ts';
 import { ensureSchedules } from '../workers/schedules.ts';
 import { createBackgroundWorker, createInteractiveWorker, workflowBundle } from '../workers/worker.ts';
 import { prepareDrain } from './drain.ts';
+import { openSharedState } from './shared-state.ts';
 import { loadTls } from './tls.ts';
 import { readVersion } from './version.ts';
 
@@ -95,8 +87,6 @@ export interface Gateway {
   /** Finishes what runs, for `shutdown_grace` at most, then closes everything. */
   stop(): Promise<void>;
 }
-
-const REDIS_TIMEOUT_MS = 2_000;
 
 /** Wires a gateway process together. The only place that knows every part. */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
@@ -281,7 +271,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       async stop() {
         ready = false;
         await drain?.();
-        for (const instance of workers?.instances ?? []) stopWorker(instance);
+        stopWorkers(workers?.instances ?? []);
         await workers?.running.catch((error: unknown) =>
           logger.error({ err: error }, 'The worker did not stop cleanly'),
         );
@@ -294,57 +284,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   }
 }
 
-/** Ends when all ended; when one breaks, the others are stopped and the failure is thrown. */
-async function runTogether(workers: readonly Worker[]): Promise<void> {
-  const running = workers.map((worker) =>
-    worker.run().catch((error: unknown) => {
-      for (const other of workers) stopWorker(other);
-      throw error;
-    }),
-  );
-  const results = await Promise.allSettled(running);
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed) throw failed.reason;
-}
-
-function stopWorker(worker: Worker): void {
-  if (worker.getState() === 'RUNNING') worker.shutdown();
-}
-
 async function requireSchema(db: Sql): Promise<void> {
   const pending = await pendingMigrations(db);
   if (pending.length === 0) return;
   throw new ConfigError(`The database lacks ${pending.join(', ')}. Run 'holdfast migrate' first.`);
-}
-
-async function openSharedState(
-  redisUrl: string | undefined,
-  onError: (error: Error) => void,
-  closers: (() => Promise<unknown> | unknown)[],
-): Promise<{ readonly streams: StreamLog; readonly counters: Counters; readonly buckets: Buckets }> {
-  if (!redisUrl) {
-    const streams = new MemoryStreamLog();
-    closers.push(() => streams.close());
-    return { streams, counters: new MemoryCounters(), buckets: new MemoryBuckets() };
-  }
-  // A command fails at once when Redis is away: the caller is served without it rather than kept waiting.
-  const redis = new Redis(redisUrl, {
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    maxRetriesPerRequest: 1,
-    commandTimeout: REDIS_TIMEOUT_MS,
-  });
-  const subscriber = redis.duplicate();
-  closers.push(
-    () => redis.disconnect(),
-    () => subscriber.disconnect(),
-  );
-  for (const connection of [redis, subscriber]) connection.on('error', onError);
-  // Redis holds caches only: without it the gateway starts all the same, and ioredis keeps connecting.
-  await Promise.all([redis.connect(), subscriber.connect()]).catch(onError);
-  return {
-    streams: new RedisStreamLog(redis, subscriber),
-    counters: new RedisCounters(redis),
-    buckets: new RedisBuckets(redis),
-  };
 }

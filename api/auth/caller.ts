@@ -58,6 +58,10 @@ export function visibleTo({ kind, team, project, roles, owner }: AuthenticatedCa
   return team === null && roles.includes('admin') ? undefined : { owner };
 }
 
+/** What a caller may build on: its own, even where it may see more. Only the master key builds on everybody's. */
+export const ownOf = ({ kind, owner, project }: Caller): Visible | undefined =>
+  kind === 'master' ? undefined : { owner, ...(project !== null && { project }) };
+
 /** Whose budgets a caller may see: undefined for everybody's, else its own and its team's. */
 export const visibleScopes = (caller: AuthenticatedCaller): readonly Scope[] | undefined =>
   visibleTo(caller) === undefined ? undefined : scopesOf({ ...caller, organisation: null });

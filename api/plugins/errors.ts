@@ -4,8 +4,6 @@ import { toEnvelope } from '../../domain/error-envelope.ts';
 import { ERRORS, faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
 import { problemOf } from './validation-problem.ts';
 
-export { toEnvelope } from '../../domain/error-envelope.ts';
-
 /** Every error of the API as an answer in OpenAI's envelope. */
 export const errors = fp(
   async (app) => {

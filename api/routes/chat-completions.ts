@@ -1,12 +1,14 @@
 import { z } from 'zod';
+import { chatCompletionBody, withoutNulls } from '../../domain/chat-body.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { toChatCompletion } from '../../domain/openai-chat.ts';
 import { toSeconds } from '../../domain/time.ts';
 import { visibleTo } from '../auth/caller.ts';
 import { keyOwnerOf } from '../runs/caller-ids.ts';
 import { loadAnswer } from '../runs/follow.ts';
+import { requiredModel } from '../runs/required-model.ts';
 import { awaitResult, sendStream, setMetadataHeaders, startRun } from '../runs/serve.ts';
-import { chatCompletion, chatCompletionBody, pendingCompletion, withoutNulls } from '../schemas/chat.ts';
+import { chatCompletion, pendingCompletion } from '../schemas/chat.ts';
 import { errorEnvelope } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 
@@ -34,7 +36,7 @@ export const chatCompletions: Routes = async (app, deps) => {
       const incoming = {
         surface: SURFACE,
         idPrefix: 'chatcmpl' as const,
-        model: model ?? requireDefault(request.caller.key?.defaultModel),
+        model: requiredModel(model, request.caller),
         request: body,
         stream,
         metadata,
@@ -73,9 +75,3 @@ export const chatCompletions: Routes = async (app, deps) => {
     },
   );
 };
-
-/** The key's default model, for a request that names none. */
-export function requireDefault(model: string | null | undefined): string {
-  if (model) return model;
-  throw new HoldfastError('caller_invalid_request', "Missing required parameter: 'model'.", { param: 'model' });
-}

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { BUDGET_KINDS, BUDGET_PERIODS } from '../../domain/budget.ts';
+import { chatCompletionBody, withoutNulls } from '../../domain/chat-body.ts';
 import { SCOPE_TYPES } from '../../domain/scope.ts';
 import { AverageOutputs, estimateRequest } from '../estimate.ts';
-import { chatCompletionBody, withoutNulls } from '../schemas/chat.ts';
-import { requireDefault } from './chat-completions.ts';
+import { requiredModel } from '../runs/required-model.ts';
 import type { Routes } from './route.ts';
 
 const estimated = z.object({
@@ -61,7 +61,7 @@ export const estimate: Routes = async (app, deps) => {
     },
     async ({ body, caller }) => {
       const { model: named, stream: _, stream_options: __, metadata = {}, expected_output_tokens, ...request } = body;
-      const model = named ?? requireDefault(caller.key?.defaultModel);
+      const model = requiredModel(named, caller);
       return estimateRequest(deps, averages, { model, request, caller, metadata }, expected_output_tokens);
     },
   );

@@ -4,11 +4,11 @@ import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { defaultKeepSeconds, FILE_PURPOSES, KEEP_SECONDS, UPLOAD_PURPOSES } from '../../domain/files.ts';
 import { toSeconds } from '../../domain/time.ts';
+import { validated } from '../../domain/validation.ts';
 import { fileTooLarge } from '../../storage/chunks.ts';
 import type { FileDescription, StoredFile } from '../../storage/postgres/files.ts';
 import { visibleTo } from '../auth/caller.ts';
 import { unsupportedMediaType } from '../plugins/errors.ts';
-import { validated } from '../plugins/validation-problem.ts';
 import { UploadForm } from '../upload-form.ts';
 import type { Routes } from './route.ts';
 

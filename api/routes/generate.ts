@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { messageSchema } from '../../domain/chat.ts';
+import { modelName, requestMetadata, withoutNulls } from '../../domain/chat-body.ts';
 import { awaitResult, setMetadataHeaders, startRun } from '../runs/serve.ts';
-import { modelName, requestMetadata, withoutNulls } from '../schemas/chat.ts';
 import type { Routes } from './route.ts';
 
 const SURFACE = 'generate';

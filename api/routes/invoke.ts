@@ -1,14 +1,15 @@
 import { z } from 'zod';
+import { chatCompletionBody, withoutNulls } from '../../domain/chat-body.ts';
 import { toChatCompletion } from '../../domain/openai-chat.ts';
 import { toSeconds } from '../../domain/time.ts';
 import { defaultTerms } from '../runs/background.ts';
 import { idempotencyKeyOf, requestIdOf } from '../runs/caller-ids.ts';
 import { chatJobs } from '../runs/jobs/chat.ts';
 import { jobObject, toJob } from '../runs/jobs/job-object.ts';
+import { requiredModel } from '../runs/required-model.ts';
 import { awaitResult, setMetadataHeaders, startRun } from '../runs/serve.ts';
-import { chatCompletion, chatCompletionBody, withoutNulls } from '../schemas/chat.ts';
+import { chatCompletion } from '../schemas/chat.ts';
 import { errorEnvelope } from '../schemas/common.ts';
-import { requireDefault } from './chat-completions.ts';
 import type { Routes } from './route.ts';
 
 const SURFACE = 'invoke';
@@ -46,7 +47,7 @@ export const invoke: Routes = async (app, deps) => {
     async (request, reply) => {
       const { caller } = request;
       const { prompt, background, model: named, metadata = {}, messages: given, ...parameters } = request.body;
-      const model = named ?? requireDefault(caller.key?.defaultModel);
+      const model = requiredModel(named, caller);
       const messages = given ?? [{ role: 'user' as const, content: prompt ?? '' }];
       if (background) {
         const { id, replayed } = await chatJobs.submit(deps, {

@@ -255,11 +255,10 @@ export const jobs: Routes = async (app, deps) => {
           // Who asks pays, by its own rules; an operator from outside acts for whose job it was.
           caller: request.caller.owner === run.owner ? request.caller : input.caller,
           terms: {
+            ...defaultTerms(deps),
             priority: run.priority,
-            deadlineAt: defaultTerms(deps).deadlineAt,
             maxCostNanos: run.maxCostNanos ?? undefined,
             metadata: run.metadata,
-            gather: false,
             webhook: run.webhook ?? undefined,
           },
           requestId: undefined,

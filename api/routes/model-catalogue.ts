@@ -2,10 +2,10 @@ import { z } from 'zod';
 import { modelSchema } from '../../config/models-schema.ts';
 import { CAPABILITIES } from '../../domain/capabilities.ts';
 import { type CatalogueModel, MODEL_SOURCES, pricedAt } from '../../domain/catalogue.ts';
+import { modelName } from '../../domain/chat-body.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { type Price, type Rates, type TieredRates, toDollars } from '../../domain/money.ts';
 import type { RoutingTable } from '../../domain/route-plan.ts';
-import { modelName } from '../schemas/chat.ts';
 import { cursor, limit } from '../schemas/common.ts';
 import type { Routes } from './route.ts';
 

@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
+import { withoutNulls } from '../../domain/chat-body.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import type { ResponseBody } from '../../domain/responses/body.ts';
 import { responseBody } from '../../domain/responses/body.ts';
@@ -17,12 +18,11 @@ import { cancelRun, defaultTerms } from '../runs/background.ts';
 import { idempotencyKeyOf, requestIdOf } from '../runs/caller-ids.ts';
 import { loadAnswer } from '../runs/follow.ts';
 import { seedOf, submitResponse } from '../runs/jobs/responses.ts';
+import { requiredModel } from '../runs/required-model.ts';
 import { incomingResponse, SURFACE } from '../runs/responses/incoming-response.ts';
 import { currentResponse, liveEvents, ResponseRenderer, toEventText } from '../runs/responses/response-stream.ts';
 import { awaitResult, sendStreamAfterFirst, setMetadataHeaders, startRun } from '../runs/serve.ts';
 import { resumeAfter, sendEvents, withKeepalives } from '../runs/server-sent-events.ts';
-import { withoutNulls } from '../schemas/chat.ts';
-import { requireDefault } from './chat-completions.ts';
 import type { Routes } from './route.ts';
 
 const params = z.object({ id: z.string() });
@@ -87,7 +87,7 @@ export const responses: Routes = async (app, deps) => {
     },
     async (request, reply) => {
       const { caller } = request;
-      const model = request.body.model ?? requireDefault(caller.key?.defaultModel);
+      const model = requiredModel(request.body.model, caller);
       const body = { ...request.body, model };
       if (body.background) {
         const { id, replayed } = await submitResponse(

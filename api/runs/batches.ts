@@ -4,6 +4,7 @@ import { newId } from '../../domain/ids.ts';
 import { isFinal } from '../../domain/run-state.ts';
 import { attribute } from '../../planning/plan.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
+import { ownOf } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
 import type { NewBatchBody } from '../schemas/batch.ts';
 import type { RunInput, SubmittedRun } from './background.ts';
@@ -51,9 +52,7 @@ export async function submitBatch(deps: ApiDeps, submission: BatchSubmission): P
 }
 
 async function requireInput(deps: ApiDeps, { body, caller }: BatchSubmission): Promise<void> {
-  const { kind, owner, project } = caller;
-  const visible = kind === 'master' ? undefined : { owner, ...(project !== null && { project }) };
-  const file = await deps.files.get(body.input_file_id, visible);
+  const file = await deps.files.get(body.input_file_id, ownOf(caller));
   const message = file
     ? file.purpose !== 'batch' && `The file '${file.id}' was uploaded for '${file.purpose}', not for 'batch'.`
     : `There is no file '${body.input_file_id}'.`;

@@ -1,12 +1,12 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ModelResult } from '../../domain/chat.ts';
+import { toEnvelope } from '../../domain/error-envelope.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { formatDollars, fromDollars } from '../../domain/money.ts';
 import { ChunkRenderer } from '../../domain/openai-chat.ts';
 import type { ResponseMetadata } from '../../domain/stream-item.ts';
 import { toSeconds } from '../../domain/time.ts';
 import type { ApiDeps } from '../context.ts';
-import { toEnvelope } from '../plugins/errors.ts';
 import { type AcceptedRun, acceptRun, type IncomingRequest } from './accept.ts';
 import { idempotencyKeyOf, requestIdOf } from './caller-ids.ts';
 import { follow, IDLE } from './follow.ts';

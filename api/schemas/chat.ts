@@ -1,7 +1,5 @@
 import { z } from 'zod';
 
-export { chatCompletionBody, modelName, requestMetadata, withoutNulls } from '../../domain/chat-body.ts';
-
 const usage = z.object({
   prompt_tokens: z.number(),
   completion_tokens: z.number(),

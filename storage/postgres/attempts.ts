@@ -1,9 +1,10 @@
 import { sql } from 'kysely';
 import type { AttemptKey, AttemptState, TargetKey } from '../../domain/attempt.ts';
-import type { ErrorCode, ErrorInfo } from '../../domain/errors.ts';
+import type { ErrorInfo } from '../../domain/errors.ts';
 import type { NanoDollars, Usage } from '../../domain/money.ts';
 import { keepBody, type SealedBody } from './bodies.ts';
 import type { Sql } from './database.ts';
+import { type ErrorColumns, toErrorInfo } from './error-columns.ts';
 
 export interface Claim extends AttemptKey {
   readonly provider: string;
@@ -100,15 +101,7 @@ export class Attempts {
       ownerAlive: row.owner_alive,
       responseRef: row.response_ref,
       latencyMs: row.latency_ms,
-      error: row.error_code
-        ? {
-            code: row.error_code as ErrorCode,
-            message: row.error_message ?? '',
-            ...(row.error_param !== null && { param: row.error_param }),
-            ...(row.retry_after_ms !== null && { retryAfterMs: row.retry_after_ms }),
-            ...(row.provider_status !== null && { providerStatus: row.provider_status }),
-          }
-        : null,
+      error: toAttemptError(row),
     }));
   }
 
@@ -179,6 +172,19 @@ export class Attempts {
       .executeTakeFirstOrThrow();
     return { attempts: row.attempts, costNanos: Number(row.cost) };
   }
+}
+
+type AttemptError = ErrorColumns & Readonly<Record<'retry_after_ms' | 'provider_status', number | null>>;
+
+function toAttemptError(row: AttemptError): ErrorInfo | null {
+  const error = toErrorInfo(row);
+  return (
+    error && {
+      ...error,
+      ...(row.retry_after_ms !== null && { retryAfterMs: row.retry_after_ms }),
+      ...(row.provider_status !== null && { providerStatus: row.provider_status }),
+    }
+  );
 }
 
 /** Why an attempt is `unknown` when its process vanished. */

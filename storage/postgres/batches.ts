@@ -1,9 +1,10 @@
 import { sql } from 'kysely';
 import type { BatchProgress, InputProblem } from '../../domain/batch.ts';
-import type { ErrorCode, ErrorInfo } from '../../domain/errors.ts';
+import type { ErrorInfo } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { Sql } from './database.ts';
+import { toErrorInfo } from './error-columns.ts';
 import type { Visible } from './requests.ts';
 import type { BatchUsage } from './tables/batches.ts';
 
@@ -143,13 +144,7 @@ const toBatch = (row: Row): Batch => ({
   maxCostNanos: row.max_cost_nanos,
   retryOf: row.retry_of,
   state: row.state,
-  error: row.error_code
-    ? {
-        code: row.error_code as ErrorCode,
-        message: row.error_message ?? '',
-        ...(row.error_param !== null && { param: row.error_param }),
-      }
-    : null,
+  error: toErrorInfo(row),
   total: row.total,
   completed: row.completed,
   failed: row.failed,

@@ -1,10 +1,11 @@
 import { sql } from 'kysely';
-import { type ErrorCode, type ErrorInfo, HoldfastError } from '../../domain/errors.ts';
+import { type ErrorInfo, HoldfastError } from '../../domain/errors.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { RunState } from '../../domain/run-state.ts';
 import type { Attribution } from '../../domain/scope.ts';
 import { insertBody, type SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
+import { toErrorInfo } from './error-columns.ts';
 
 /** Which requests a caller may see. */
 export interface Visible {
@@ -163,11 +164,7 @@ export class Requests {
       .executeTakeFirst();
     if (!row) return undefined;
     const { id, run_id: runId, request_id: requestId, surface, state, timestamp } = row;
-    const { error_code, error_message, error_param } = row;
-    const error = error_code
-      ? { code: error_code as ErrorCode, message: error_message ?? '', ...(error_param && { param: error_param }) }
-      : null;
-    return { id, runId, requestId, surface, state, timestamp, answer: await this.answer(id), error };
+    return { id, runId, requestId, surface, state, timestamp, answer: await this.answer(id), error: toErrorInfo(row) };
   }
 
   /** The answer of a request as the journal has it, settled or not. */

@@ -1,11 +1,12 @@
 import { sql } from 'kysely';
-import type { ErrorCode, ErrorInfo } from '../../domain/errors.ts';
+import type { ErrorInfo } from '../../domain/errors.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 import { isFinal, type RunKind, type RunState } from '../../domain/run-state.ts';
 import type { Attribution } from '../../domain/scope.ts';
 import { RUN_EPOCH } from '../../domain/stream-item.ts';
 import { insertBody, type SealedBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
+import { toErrorInfo } from './error-columns.ts';
 import type { Visible } from './requests.ts';
 import type { RunEvents } from './run-events.ts';
 
@@ -230,13 +231,7 @@ const toRun = (row: Row): Run => ({
   webhook: row.webhook,
   retryOf: row.retry_of,
   rerunOf: row.rerun_of,
-  error: row.error_code
-    ? {
-        code: row.error_code as ErrorCode,
-        message: row.error_message ?? '',
-        ...(row.error_param !== null && { param: row.error_param }),
-      }
-    : null,
+  error: toErrorInfo(row),
   costNanos: row.cost_nanos,
   createdAt: row.created_at,
   startedAt: row.started_at,

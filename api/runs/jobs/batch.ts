@@ -1,4 +1,4 @@
-import { validated } from '../../plugins/validation-problem.ts';
+import { validated } from '../../../domain/validation.ts';
 import { newBatch, toBatchObject } from '../../schemas/batch.ts';
 import { submitBatch } from '../batches.ts';
 import type { JobKind } from './job-kind.ts';

@@ -1,10 +1,10 @@
+import { chatCompletionBody, withoutNulls } from '../../../domain/chat-body.ts';
 import { newId } from '../../../domain/ids.ts';
 import { toChatCompletion } from '../../../domain/openai-chat.ts';
 import { toSeconds } from '../../../domain/time.ts';
-import { requireDefault } from '../../routes/chat-completions.ts';
-import { chatCompletionBody, withoutNulls } from '../../schemas/chat.ts';
 import { submitRun } from '../background.ts';
 import { loadAnswer } from '../follow.ts';
+import { requiredModel } from '../required-model.ts';
 import { type JobKind, parseBody } from './job-kind.ts';
 
 /** A chat completion as a job. */
@@ -14,13 +14,8 @@ export const chatJobs: JobKind = {
 
   submit(deps, { body, ...job }) {
     const parsed = parseBody(chatCompletionBody, withoutNulls(body));
-    const {
-      model = requireDefault(job.caller.key?.defaultModel),
-      stream = false,
-      stream_options: _,
-      metadata = {},
-      ...request
-    } = parsed;
+    const { model: named, stream = false, stream_options: _, metadata = {}, ...request } = parsed;
+    const model = requiredModel(named, job.caller);
     return submitRun(deps, {
       ...job,
       kind: 'chat.completion',

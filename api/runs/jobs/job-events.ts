@@ -1,5 +1,5 @@
+import { toEnvelope } from '../../../domain/error-envelope.ts';
 import type { StreamEntry } from '../../../storage/streams/stream-log.ts';
-import { toEnvelope } from '../../plugins/errors.ts';
 
 /** An entry of a run's log as a server-sent event; its id is what `Last-Event-ID` resumes after. */
 export function toJobEvent({ seq, item }: StreamEntry): string {

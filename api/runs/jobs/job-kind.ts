@@ -1,10 +1,10 @@
 import type { z } from 'zod';
 import type { Caller } from '../../../domain/caller.ts';
 import type { RunKind } from '../../../domain/run-state.ts';
+import { validated } from '../../../domain/validation.ts';
 import type { IdempotencyKey } from '../../../storage/postgres/idempotency.ts';
 import type { Run } from '../../../storage/postgres/runs.ts';
 import type { ApiDeps } from '../../context.ts';
-import { validated } from '../../plugins/validation-problem.ts';
 import type { RunTerms, SubmittedRun } from '../background.ts';
 
 /** A job on its way in. */

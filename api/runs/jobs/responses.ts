@@ -1,3 +1,4 @@
+import { withoutNulls } from '../../../domain/chat-body.ts';
 import { HoldfastError } from '../../../domain/errors.ts';
 import { newId } from '../../../domain/ids.ts';
 import { type ResponseBody, responseBody } from '../../../domain/responses/body.ts';
@@ -6,8 +7,8 @@ import { rejectUnsupported } from '../../../domain/responses/unsupported.ts';
 import { toSeconds } from '../../../domain/time.ts';
 import type { StoredResponse } from '../../../storage/postgres/responses.ts';
 import type { ApiDeps } from '../../context.ts';
-import { withoutNulls } from '../../schemas/chat.ts';
 import { type SubmittedRun, submitRun } from '../background.ts';
+import { requiredModel } from '../required-model.ts';
 import { incomingResponse, SURFACE } from '../responses/incoming-response.ts';
 import { currentResponse } from '../responses/response-stream.ts';
 import { type JobKind, type NewJob, parseBody } from './job-kind.ts';
@@ -35,9 +36,7 @@ export async function submitResponse(
   given: ResponseBody,
 ): Promise<SubmittedRun> {
   const { caller } = job;
-  const model = given.model ?? caller.key?.defaultModel;
-  if (!model)
-    throw new HoldfastError('caller_invalid_request', "Missing required parameter: 'model'.", { param: 'model' });
+  const model = requiredModel(given.model, caller);
   const body = { ...given, model, background: true };
   const { request, store } = await incomingResponse(deps, body, caller);
   const id = newId('resp');

@@ -8,7 +8,7 @@ import { truncateToFit } from '../../../domain/responses/truncate.ts';
 import { planRoute } from '../../../domain/route-plan.ts';
 import { insertBody } from '../../../storage/postgres/bodies.ts';
 import type { Sql } from '../../../storage/postgres/database.ts';
-import type { Visible } from '../../../storage/postgres/requests.ts';
+import { ownOf } from '../../auth/caller.ts';
 import type { ApiDeps } from '../../context.ts';
 import { conversationUpTo } from './conversation.ts';
 
@@ -50,10 +50,6 @@ export async function incomingResponse(
     },
   };
 }
-
-/** The conversations that a caller may go on with. */
-const ownOf = ({ kind, owner, project }: Caller): Visible | undefined =>
-  kind === 'master' ? undefined : { owner, ...(project !== null && { project }) };
 
 /** The part of a context window that is kept free for an answer without a limit of its own. */
 const ANSWER_SHARE = 0.25;
