@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { type NativeConnection, Worker, type WorkerOptions, type WorkflowBundleOption } from '@temporalio/worker';
 import type { Activities } from '../activities/index.ts';
 import { backgroundQueue } from '../domain/task-queues.ts';
+import { withLeanThreads } from './lean-threads.ts';
 
 export interface GatewayWorkerOptions {
   readonly connection: NativeConnection;
@@ -28,7 +29,9 @@ const FORCE_AFTER_GRACE_MS = 10_000;
 
 /** The worker of the interactive queue, where sync requests run. */
 export const createInteractiveWorker = (options: GatewayWorkerOptions): Promise<Worker> =>
-  Worker.create({ ...common(options), maxConcurrentActivityTaskExecutions: MAX_CONCURRENT_CALLS });
+  withLeanThreads(() =>
+    Worker.create({ ...common(options), maxConcurrentActivityTaskExecutions: MAX_CONCURRENT_CALLS }),
+  );
 
 /**
  * The worker of the background queue.

@@ -49,10 +49,10 @@ export function connectDatabase({ url, maxConnections = 20, onError }: DatabaseO
     application_name: 'holdfast',
   });
   pool.on('error', onError);
-  const embedded = url.startsWith('/');
-  if (!embedded) pool.on('connect', (client) => void client.query(SESSION_SETTINGS).catch(onError));
-  // The embedded database is one session for all connections, which would find the others' statements under its names.
-  const nameOf = embedded ? undefined : statementNames();
+  // The embedded database is one session, whoever connects: a new connection finds the statements of the last one.
+  const settings = url.startsWith('/') ? `DEALLOCATE ALL; ${SESSION_SETTINGS}` : SESSION_SETTINGS;
+  pool.on('connect', (client) => void client.query(settings).catch(onError));
+  const nameOf = statementNames();
   const connect = async () => guarded(await reaching(() => patiently(() => pool.connect())), nameOf);
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool: { connect, end: () => pool.end() } }) });
 }
@@ -74,14 +74,14 @@ async function patiently<T>(connect: () => Promise<T>): Promise<T> {
  * A client whose lost connection is `gateway_unavailable` to everyone above. Statements with parameters are prepared
  * under a name, so that a connection plans each once: measured, planning was most of what an admission took.
  */
-const guarded = (client: pg.PoolClient, nameOf: ((text: string) => string) | undefined): PostgresPoolClient => ({
+const guarded = (client: pg.PoolClient, nameOf: (text: string) => string): PostgresPoolClient => ({
   query: ((text: string, values: unknown[] = []) =>
     reaching(
       () =>
         client.query({
           text,
           values,
-          ...(nameOf && values.length > 0 && { name: nameOf(text) }),
+          ...(values.length > 0 && { name: nameOf(text) }),
         }) as unknown as Promise<never>,
     )) as never,
   release: () => client.release(),
