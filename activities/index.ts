@@ -6,7 +6,7 @@ import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
 import { createProviderBatchActivities, type ProviderBatchDeps } from './provider-batches.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
-import { createQuotaActivities, type QuotaDeps } from './quota.ts';
+import { createQuotaActivities, type QuotaActivityDeps } from './quota.ts';
 import { createRunStateActivities, type RunStateDeps } from './run-states.ts';
 import { createSweepActivities, type SweepDeps } from './sweep.ts';
 import { createWebhookActivities, type WebhookDeps } from './webhook.ts';
@@ -14,7 +14,7 @@ import { createWebhookActivities, type WebhookDeps } from './webhook.ts';
 export type ActivityDeps = ProviderCallDeps &
   BatchedCallDeps &
   RunStateDeps &
-  QuotaDeps &
+  QuotaActivityDeps &
   SweepDeps &
   BatchInputDeps &
   BatchLineDeps &

@@ -1,11 +1,13 @@
 import type { TlsOptions } from 'node:tls';
 import type { Logger } from 'pino';
+import type { Calls } from '../calls/calls.ts';
 import type { Credentials } from '../calls/credentials.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import type { LiveRouting } from '../planning/live-routing.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Cipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
+import type { Admissions } from '../storage/postgres/admissions.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Batches } from '../storage/postgres/batches.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
@@ -74,8 +76,9 @@ export interface ApiDeps {
   readonly runs: TemporalRuns;
   readonly reportRuns: TemporalReports;
   readonly webhookRuns: TemporalWebhooks;
-  /** Stops a cancelled request's calls at once, if this process makes them. */
-  readonly abortCalls: (requestId: string) => void;
+  /** Those that this process makes: first ones ahead of their workflows, and in a worker the rest. */
+  readonly calls: Calls;
+  readonly admissions: Admissions;
   /** Is the stream log Redis or in process? For /health. */
   readonly redis: 'configured' | 'embedded';
   /** Whether the process takes requests: false while it starts and while it stops. */

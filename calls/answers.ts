@@ -8,12 +8,17 @@ import { toMetadata } from '../domain/stream-item.ts';
 import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Attempt, Attempts } from '../storage/postgres/attempts.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
+import type { Sql } from '../storage/postgres/database.ts';
+import { finishAndSettle, settle } from '../storage/postgres/settlement.ts';
 import { CallFailed } from './call-failed.ts';
 import type { CallStreams } from './call-streams.ts';
 import { retryWhileUnreachable } from './patience.ts';
 import type { CallEnd } from './provider-call.ts';
+import type { Quota } from './quota.ts';
 
 export interface AnswersDeps {
+  readonly db: Sql;
+  readonly quota: Quota;
   readonly attempts: Attempts;
   readonly bodies: Bodies;
   readonly providers: ProviderRegistry;
@@ -36,13 +41,19 @@ export class Answers {
     end: Extract<CallEnd, { state: 'succeeded' }>,
     latencyMs: number,
   ): Promise<ModelCallResult> {
-    const { attempts, bodies, logger } = this.deps;
+    const { db, attempts, bodies, logger } = this.deps;
+    const { admission } = call;
     const { usage, costNanos, cacheSavingsNanos } = end;
     const result: ModelResult = { ...end.answer, usage };
     const response = bodies.seal(result);
     const outcome = { state: 'succeeded', latencyMs, usage, costNanos, cacheSavingsNanos, response } as const;
-    const finished = await retryWhileUnreachable(() => attempts.finish(key, outcome), logger);
-    if (!finished.accepted) throw new CallFailed(claimLost(), 0);
+    const finish = () => (admission ? finishAndSettle(db, key, outcome) : attempts.finish(key, outcome));
+    const finished = await retryWhileUnreachable(finish, logger);
+    if (!finished.accepted) {
+      // What came too late is in the journal all the same.
+      if (admission) await retryWhileUnreachable(() => attempts.finish(key, outcome), logger);
+      throw new CallFailed(claimLost(), 0);
+    }
     await this.publish(call, key.n, result, { latencyMs, ...finished });
     logger.info(
       {
@@ -55,7 +66,7 @@ export class Answers {
       },
       'Generated response',
     );
-    return toCallResult(call, result, response.ref);
+    return this.toCallResult(call, result, response.ref, finished.alerts ?? []);
   }
 
   /** Hands out an answer that is in the journal already: its activity's completion was lost. */
@@ -64,7 +75,25 @@ export class Answers {
     if (!result) throw new CallFailed(new HoldfastError('gateway_internal', 'The stored answer is missing.'));
     const totals = await this.deps.attempts.totals(call.requestId);
     await this.publish(call, n, result, { latencyMs: latencyMs ?? 0, ...totals });
-    return toCallResult(call, result, responseRef ?? '');
+    const ending = { requestId: call.requestId, state: 'completed' } as const;
+    const alerts = call.admission ? await settle(this.deps.db, ending) : [];
+    return this.toCallResult(call, result, responseRef ?? '', alerts);
+  }
+
+  private async toCallResult(
+    { requestId, target, admission }: TargetCall,
+    { choices, usage }: ModelResult,
+    responseRef: string,
+    caused: readonly string[],
+  ): Promise<ModelCallResult> {
+    const { provider, model } = target;
+    const finishReasons = choices.map((choice) => choice.native_finish_reason);
+    const result = { provider, model, finishReasons, usage, responseRef };
+    if (!admission) return result;
+    const { limits, estimatedTokens } = admission;
+    const tokenDifference = usage.inputTokens + usage.outputTokens - estimatedTokens;
+    const alerts = await this.deps.quota.settled({ requestId, limits, tokenDifference }, caused);
+    return { ...result, settled: { alerts } };
   }
 
   private async publish(
@@ -81,11 +110,3 @@ export class Answers {
 }
 
 const claimLost = () => new HoldfastError('gateway_unavailable', 'The claim of the call was lost to another process.');
-
-const toCallResult = (call: TargetCall, result: ModelResult, responseRef: string): ModelCallResult => ({
-  provider: call.target.provider,
-  model: call.target.model,
-  finishReasons: result.choices.map((choice) => choice.native_finish_reason),
-  usage: result.usage,
-  responseRef,
-});

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import { type ErrorInfo, HoldfastError } from '../domain/errors.ts';
 import type { TargetCall } from '../domain/model-call.ts';
-import { epochOf, type StreamItem } from '../domain/stream-item.ts';
+import { epochOf, RUN_EPOCH, type StreamItem } from '../domain/stream-item.ts';
 import type { Runs } from '../storage/postgres/runs.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
 import { CallFailed } from './call-failed.ts';
@@ -45,6 +45,15 @@ export class CallStreams {
     await this.deps.streams
       .append(call.requestId, epochOf(call, n), [item])
       .catch((error: unknown) => this.warn(call, error));
+  }
+
+  /** The run was cancelled while another process makes its call for a caller who waits. */
+  async cancelled(call: TargetCall, error: HoldfastError): Promise<void> {
+    if (call.background || error.code !== 'gateway_cancelled') return;
+    const item = { type: 'failed', error: error.info } as const;
+    await this.deps.streams
+      .append(call.requestId, RUN_EPOCH, [item])
+      .catch((thrown: unknown) => this.warn(call, thrown));
   }
 
   /** Before call `n`: a caller who saw part of one answer is never shown another. */

@@ -1,11 +1,13 @@
+import { LRUCache } from 'lru-cache';
 import { type AttemptKey, keyOf } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
 import { HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
-import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
+import type { AdmissionRequest, ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
 import { decideRetry, refusesKey, worthWaiting } from '../domain/retry.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
-import type { Attempt } from '../storage/postgres/attempts.ts';
+import type { Admissions, FirstCall } from '../storage/postgres/admissions.ts';
+import type { Attempt, Claim } from '../storage/postgres/attempts.ts';
 import type { Reservations } from '../storage/postgres/reservations.ts';
 import { Answers, type AnswersDeps } from './answers.ts';
 import { CallFailed } from './call-failed.ts';
@@ -13,8 +15,10 @@ import type { ChosenKey, Credentials, NoKey } from './credentials.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
 import type { ProviderBuckets } from './provider-buckets.ts';
 import { callProvider } from './provider-call.ts';
+import { budgetExceeded } from './quota.ts';
 
 export interface CallsDeps extends AnswersDeps {
+  readonly admissions: Admissions;
   readonly reservations: Reservations;
   readonly credentials: Credentials;
   readonly buckets: ProviderBuckets;
@@ -24,6 +28,43 @@ export interface CallsDeps extends AnswersDeps {
 
 /** Calls that were lost with their process do not count as the provider's failures, but their number is bounded. */
 const MAX_LOST_CALLS = 5;
+/** Calls made at the same time, beyond which none is made ahead of its activity. */
+const MAX_AHEAD = 1_000;
+/** Milliseconds that another process gets to journal the end of a call that was cancelled here. */
+const LAST_WORD_MS = 3_000;
+/** Milliseconds within which an activity joins the call that was made ahead of it; after that it reads the journal. */
+const AHEAD_TTL_MS = 60_000;
+
+/** A call under way in this process. */
+interface Running {
+  /** The answer; undefined when the journal has to be read again. */
+  readonly step: Promise<ModelCallResult | undefined>;
+  readonly abort: AbortController;
+}
+
+/** Everything a call needs before its attempt is claimed. */
+interface Ready {
+  readonly adapter: ProviderAdapter;
+  readonly chosen: ChosenKey;
+  readonly request: ModelRequest;
+  readonly key: AttemptKey;
+  readonly claim: Claim;
+}
+
+/** A first call that can be made before its activity is there. */
+export interface CallAhead {
+  /** What has to be committed before `begin`. */
+  readonly first: FirstCall;
+  /** Makes the call. `signal` aborts it, and so does the activity that joins it once that is cancelled. */
+  begin(signal: AbortSignal | undefined): BegunCall;
+  /** Gives back what it took of limits, when the request was not stored. */
+  drop(): Promise<void>;
+}
+
+export interface BegunCall {
+  /** Stops it. Resolves when its end is journalled. */
+  abort(): Promise<void>;
+}
 
 /**
  * Provider calls as claimed, journalled, single-flight attempts. However often and wherever a call is executed, each
@@ -31,7 +72,9 @@ const MAX_LOST_CALLS = 5;
  * answer is never paid for twice.
  */
 export class Calls {
-  private readonly inFlight = new Map<string, { readonly step: Promise<unknown>; readonly abort: AbortController }>();
+  private readonly inFlight = new Map<string, Running>();
+  /** Calls that no activity has joined yet, also when they are over. */
+  private readonly ahead = new LRUCache<string, Running>({ max: MAX_AHEAD, ttl: AHEAD_TTL_MS });
   private readonly deps: CallsDeps;
   private readonly answers: Answers;
 
@@ -54,28 +97,83 @@ export class Calls {
     // Nearly always this is the first execution, so the claim is tried before the journal is read.
     let known: readonly Attempt[] | undefined = [];
     for (;;) {
-      const running = this.inFlight.get(key);
-      if (running) {
+      const ahead = this.ahead.get(key);
+      const running = ahead ?? this.inFlight.get(key);
+      let result: ModelCallResult | undefined;
+      if (ahead) {
+        this.ahead.delete(key);
+        result = await adopt(ahead, signal);
+      } else if (running) {
         await settled(running.step, signal);
-        known = undefined;
-        continue;
+      } else {
+        result = await this.execute(key, signal, (aborted) => this.step(call, known, aborted)).step;
       }
-      const abort = new AbortController();
-      const step = this.step(call, known, AbortSignal.any([signal, abort.signal]));
-      this.inFlight.set(key, { step, abort });
-      try {
-        const result = await step;
-        if (result) return result;
-      } finally {
-        this.inFlight.delete(key);
-      }
+      if (result) return result;
       known = undefined;
+    }
+  }
+
+  /**
+   * The first call of a request, for who accepts it to make while its workflow is started. Undefined where the workflow
+   * has to see to it first: there is no key, no room in a limit, or too much going on.
+   */
+  async prepareAhead(call: TargetCall): Promise<CallAhead | undefined> {
+    const { admission } = call;
+    if (!admission || this.active >= MAX_AHEAD) return undefined;
+    try {
+      const ready = await this.ready(call, []);
+      if ('refused' in ready || (await this.mustWait(call, ready))) return undefined;
+      const begin = (signal: AbortSignal | undefined): BegunCall => {
+        const key = keyOf(call);
+        const signals = signal ?? new AbortController().signal;
+        const running = this.execute(key, signals, (aborted) => this.make(call, ready, [], aborted));
+        this.ahead.set(key, running);
+        return {
+          abort: async () => {
+            running.abort.abort();
+            await running.step.catch(() => {});
+          },
+        };
+      };
+      const { requestId } = call;
+      const { limits, estimatedTokens } = admission;
+      const drop = async () => {
+        await this.deps.quota.settled({ requestId, limits, tokenDifference: -estimatedTokens }, []);
+      };
+      return { first: firstCallOf(call, admission, ready), begin, drop };
+    } catch (error) {
+      if (!(error instanceof CallFailed || error instanceof HoldfastError)) throw error;
+      // The workflow finds the same, and tells.
+      return undefined;
     }
   }
 
   /** Stops the calls of a cancelled request at once, if this process makes them. */
   abort(requestId: string): void {
     for (const [key, { abort }] of this.inFlight) if (key.startsWith(`${requestId}:`)) abort.abort();
+  }
+
+  /** Stops what no activity has joined: another process goes on with it. Resolves when all of it is journalled. */
+  async stop(): Promise<void> {
+    const reason = new HoldfastError('gateway_unavailable', 'The gateway stopped during this call.');
+    for (const { abort } of this.inFlight.values()) abort.abort(reason);
+    await Promise.allSettled([...this.inFlight.values()].map(({ step }) => step));
+  }
+
+  private execute(
+    key: string,
+    signal: AbortSignal,
+    make: (signal: AbortSignal) => Promise<ModelCallResult | undefined>,
+  ): Running {
+    const abort = new AbortController();
+    const step = make(AbortSignal.any([signal, abort.signal])).finally(() => {
+      if (this.inFlight.get(key) === running) this.inFlight.delete(key);
+    });
+    // Nobody may have joined it by then.
+    step.catch(() => {});
+    const running = { step, abort };
+    this.inFlight.set(key, running);
+    return running;
   }
 
   /** Does what the journal says is next; undefined when it has to be read again. */
@@ -88,45 +186,80 @@ export class Calls {
     const last = made.at(-1);
     if (last?.state === 'succeeded') return this.answers.replay(call, last);
     if (last?.state === 'claimed') {
-      await this.awaitOutcome(last, signal);
+      await this.awaitOutcome(call, last, signal);
       return undefined;
     }
-    // All are had before the claim, so that a claim always means a call.
+    const ready = await this.ready(call, made);
+    if ('refused' in ready) {
+      // The journal may hold an answer that needs no key.
+      if (known) return undefined;
+      throw this.withoutKey(call, made, ready);
+    }
+    const { n } = ready.key;
+    await this.deps.streams.refuseBroken(call, n, last?.error);
+    if (n > 1 || call.targetIndex > 0) await this.cover(call);
+    if (signal.aborted) throw new CallFailed(abortReason(signal));
+    const wait = await this.mustWait(call, ready);
+    // What an earlier execution did has not been read yet: an answer that is there waits for nothing.
+    if (wait && known) return undefined;
+    if (wait) throw wait;
+
+    await this.deps.streams.started(call);
+    const claimed = await this.claim(call, ready);
+    if (claimed === 'taken' || (claimed === 'closed' && known)) return undefined;
+    if (claimed === 'closed') {
+      throw new CallFailed(new HoldfastError('gateway_cancelled', 'The request is settled already.'));
+    }
+    return this.make(call, ready, made, signal);
+  }
+
+  /** All is had before the claim, so that a claim always means a call. */
+  private async ready(call: TargetCall, made: readonly Attempt[]): Promise<Ready | NoKey> {
     const adapter = this.adapter(call);
     const chosen = await this.deps.credentials.choose(adapter, call.keyScope, made.length > 0);
     this.mayCallAgain(call, made, chosen);
-    if ('refused' in chosen) {
-      // The journal may hold an answer that needs no key.
-      if (known) return undefined;
-      throw this.withoutKey(call, made, chosen);
-    }
-    const n = (last?.n ?? 0) + 1;
-    await this.deps.streams.refuseBroken(call, n, last?.error);
-    if (n > 1 || call.targetIndex > 0) await this.cover(call);
+    if ('refused' in chosen) return chosen;
     const request = await this.request(call);
-    if (signal.aborted) throw new CallFailed(abortReason(signal));
-    const waitMs = await this.deps.buckets.take(call, chosen.key);
-    // What an earlier execution did has not been read yet: an answer that is there waits for nothing.
-    if (waitMs > 0 && known) return undefined;
-    if (waitMs > 0) throw bucketFull(call, waitMs);
-
-    await this.deps.streams.started(call);
+    const n = (made.at(-1)?.n ?? 0) + 1;
     const key: AttemptKey = { requestId: call.requestId, targetIndex: call.targetIndex, n };
     const { provider, model, maxCostNanos } = call.target;
     const providerKeyId = chosen.key?.id ?? null;
     const claim = { ...key, provider, model, maxCostNanos, owner: this.deps.processId, providerKeyId };
-    const claimed = await this.deps.attempts.claim(claim);
-    if (claimed === 'taken') return undefined;
-    if (claimed === 'closed') {
-      throw new CallFailed(new HoldfastError('gateway_cancelled', 'The request is settled already.'));
-    }
+    return { adapter, chosen, request, key, claim };
+  }
 
-    const writer = this.deps.streams.writer(call, n);
+  /** Takes the call from the caller's limits and the provider's; what is thrown if it has to wait for them. */
+  private async mustWait(call: TargetCall, { key, chosen }: Ready): Promise<CallFailed | undefined> {
+    if (call.admission && isFirst(key)) {
+      const waitedMs = Date.now() - (call.admission.since ?? Date.now());
+      const at = { deadlineAt: call.deadlineAt, waitedMs };
+      const waitMs = await this.deps.quota.admit(call.requestId, call.admission, at);
+      if (waitMs !== undefined) return limitReached(waitMs);
+    }
+    const waitMs = await this.deps.buckets.take(call, chosen.key);
+    return waitMs > 0 ? bucketFull(call, waitMs) : undefined;
+  }
+
+  private async claim(call: TargetCall, ready: Ready): Promise<'claimed' | 'taken' | 'closed'> {
+    if (!call.admission || !isFirst(ready.key)) return this.deps.attempts.claim(ready.claim);
+    const admission = await this.deps.admissions.admit(firstCallOf(call, call.admission, ready));
+    if (admission.state === 'refused') throw new CallFailed(budgetExceeded(admission.exceeded));
+    return admission.state;
+  }
+
+  /** Makes a claimed call; undefined when the next one may follow at once. */
+  private async make(
+    call: TargetCall,
+    { adapter, chosen, request, key }: Ready,
+    made: readonly Attempt[],
+    signal: AbortSignal,
+  ): Promise<ModelCallResult | undefined> {
+    const writer = this.deps.streams.writer(call, key.n);
     const started = performance.now();
     const { target, deadlineAt } = call;
     const { credential } = chosen;
     const onLimits = (report: LimitReport) => this.deps.buckets.learn(call, chosen.key, report);
-    const options = { adapter, request, target, attempt: n, credential, deadlineAt, signal, writer, onLimits };
+    const options = { adapter, request, target, attempt: key.n, credential, deadlineAt, signal, writer, onLimits };
     const end = await callProvider(options);
     if (end.usage) this.deps.buckets.correct(call, chosen.key, end.usage);
     const latencyMs = performance.now() - started;
@@ -166,7 +299,7 @@ export class Calls {
     throw new CallFailed(error, decision.retry ? decision.delayMs : undefined);
   }
 
-  /** Ends the target when its last call must not be repeated or its calls are used up. */
+  /** Ends the target when its last call must not be repeated, its calls are used up, or the next one is not due yet. */
   private mayCallAgain(call: TargetCall, made: readonly Attempt[], chosen: ChosenKey | NoKey): void {
     if (call.deadlineAt <= Date.now()) {
       throw new CallFailed(
@@ -178,10 +311,14 @@ export class Calls {
     const context = this.retryContext(call, made);
     const lost = made.filter((attempt) => !isFailure(attempt)).length;
     const hasOtherKey = !('refused' in chosen) && (chosen.key !== null || last.providerKeyId !== null);
-    const again = isFailure(last)
-      ? decideRetry(last.error, { ...context, hasOtherKey }).retry
-      : lost <= MAX_LOST_CALLS && context.failures < call.target.maxAttempts;
-    if (!again) throw new CallFailed(HoldfastError.from(last.error));
+    if (!isFailure(last)) {
+      if (lost <= MAX_LOST_CALLS && context.failures < call.target.maxAttempts) return;
+      throw new CallFailed(HoldfastError.from(last.error));
+    }
+    const decision = decideRetry(last.error, { ...context, hasOtherKey });
+    // Who made that call may have had nobody to tell when the next one is due.
+    const dueInMs = decision.retry ? decision.delayMs - (last.endedAgoMs ?? 0) : undefined;
+    if (dueInMs === undefined || dueInMs > 0) throw new CallFailed(HoldfastError.from(last.error), dueInMs);
   }
 
   private retryContext(call: TargetCall, made: readonly Pick<Attempt, 'error'>[]) {
@@ -214,12 +351,21 @@ export class Calls {
   }
 
   /** Waits while another process is at it; once its lease ended the attempt is `unknown` and the next may be made. */
-  private async awaitOutcome(attempt: Attempt, signal: AbortSignal): Promise<void> {
-    const abandoned = await pollUntil(signal, async () => {
+  private async awaitOutcome(call: TargetCall, attempt: Attempt, signal: AbortSignal): Promise<void> {
+    let seenAsMine = 0;
+    const look = async () => {
       const current = (await this.deps.attempts.ofTarget(attempt)).find(({ n }) => n === attempt.n);
-      if (current?.state !== 'claimed') return 'ended';
-      const mine = current.owner === this.deps.processId;
-      return mine || !current.ownerAlive ? 'abandoned' : undefined;
+      if (current?.state !== 'claimed' || this.ahead.has(keyOf(call))) return 'ended';
+      if (current.owner !== this.deps.processId) return current.ownerAlive ? undefined : 'abandoned';
+      // Whoever claimed it a moment ago may be about to begin.
+      seenAsMine += 1;
+      return seenAsMine > 1 ? 'abandoned' : undefined;
+    };
+    const abandoned = await pollUntil(signal, look).catch(async (error: unknown) => {
+      // Who makes the call hears of it as the caller does, and what it cost so far is booked.
+      await this.deps.streams.cancelled(call, abortReason(signal));
+      await pollUntil(AbortSignal.timeout(LAST_WORD_MS), look).catch(() => {});
+      throw error;
     });
     if (abandoned === 'abandoned') {
       this.deps.logger.warn(
@@ -246,6 +392,26 @@ export class Calls {
   }
 }
 
+const isFirst = ({ targetIndex, n }: AttemptKey): boolean => targetIndex === 0 && n === 1;
+
+const firstCallOf = (
+  { requestId }: TargetCall,
+  { maxCostNanos: nanos, priceVersion }: AdmissionRequest,
+  { claim }: Ready,
+): FirstCall => ({ reservation: { requestId, nanos, priceVersion }, claim });
+
+/** Joins a call that was made ahead: from here on the activity decides how long it goes on. */
+async function adopt({ step, abort }: Running, signal: AbortSignal): Promise<ModelCallResult | undefined> {
+  const onAbort = () => abort.abort(signal.reason);
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await step;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
 const overCap = () =>
   new HoldfastError('policy_budget_exceeded', 'What is left of the run’s max_cost_usd does not cover a further call.', {
     param: MAX_COST_PARAM,
@@ -253,6 +419,12 @@ const overCap = () =>
 
 /** A full bucket may have room earlier than it said: other calls give back what they did not use. */
 const MAX_BUCKET_STEP_MS = 5_000;
+
+const limitReached = (waitMs: number) =>
+  new CallFailed(
+    new HoldfastError('policy_rate_limited', 'The request waits for a rate limit.', { retryAfterMs: waitMs }),
+    waitMs,
+  );
 
 /** No call was made, so there is no attempt and nothing counts against the target's calls. */
 function bucketFull({ target, hasNextTarget, deadlineAt }: TargetCall, waitMs: number): CallFailed {

@@ -23,15 +23,16 @@ export function settled(promise: Promise<unknown>, signal: AbortSignal): Promise
   });
 }
 
-const POLL_MS = 200;
+const MIN_POLL_MS = 50;
+const MAX_POLL_MS = 1_000;
 
-/** Asks until there is an answer. Rejects when `signal` aborts. */
+/** Asks until there is an answer, ever less often. Rejects when `signal` aborts. */
 export async function pollUntil<T>(signal: AbortSignal, ask: () => Promise<T | undefined>): Promise<T> {
-  for (;;) {
+  for (let ms = MIN_POLL_MS; ; ms = Math.min(1.5 * ms, MAX_POLL_MS)) {
     const answer = await ask();
     if (answer !== undefined) return answer;
     if (signal.aborted) throw new CallFailed(abortReason(signal));
-    await sleep(POLL_MS);
+    await sleep(ms, undefined, { signal }).catch(() => {});
   }
 }
 

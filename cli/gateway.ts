@@ -15,11 +15,13 @@ import { Credentials } from '../calls/credentials.ts';
 import { Lease } from '../calls/lease.ts';
 import { ProviderBatchCalls } from '../calls/provider-batches.ts';
 import { limitsOfProviders, ProviderBuckets } from '../calls/provider-buckets.ts';
+import { Quota } from '../calls/quota.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import { newId } from '../domain/ids.ts';
 import { LiveRouting } from '../planning/live-routing.ts';
 import { createProviders } from '../providers/registry.ts';
+import { Admissions } from '../storage/postgres/admissions.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { BatchLines } from '../storage/postgres/batch-lines.ts';
@@ -109,6 +111,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     closers.push(() => temporal.connection.close());
 
     const providers = createProviders(config.providers);
+    const budgetWebhook = config.gateway.budgets.webhook;
     const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
     const cipher = await Keyring.open(db, keks);
     const bodies = new Bodies(db, cipher);
@@ -122,6 +125,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const processId = newId('proc');
     const attempts = new Attempts(db);
     const reservations = new Reservations(db);
+    const admissions = new Admissions(db);
     const costs = new Costs(db);
     const costReports = new CostReports(db);
     const runEvents = new RunEvents(db, cipher);
@@ -129,7 +133,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const idempotency = new Idempotency(db);
     const journal = new JournalledStreamLog(runEvents, streams);
     const webhooks = new Webhooks(db, cipher);
+    const quota = new Quota({ db, counters, reservations, tellsOfBudgets: budgetWebhook !== undefined, logger });
     const calls = new Calls({
+      db,
+      quota,
+      admissions,
       attempts,
       reservations,
       credentials,
@@ -149,11 +157,13 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     await routing.start();
     closers.push(() => routing.stop());
 
+    const lease = new Lease(processes, processId, logger);
+    await lease.start();
+    closers.push(() => lease.stop());
+    closers.push(() => calls.stop());
+
     let workers: { readonly instances: readonly Worker[]; readonly running: Promise<unknown> } | undefined;
     if (roles.worker) {
-      const lease = new Lease(processes, processId, logger);
-      await lease.start();
-      closers.push(() => lease.stop());
       const client = new Client(temporal);
       const worker = {
         connection: temporal.connection,
@@ -161,8 +171,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         taskQueue: options.taskQueue,
         activities: createActivities({
           db,
+          quota,
           reservations,
-          counters,
           streams,
           calls,
           runs,
@@ -188,7 +198,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           }),
           nativeBatches: config.gateway.background.native_batches,
           maxLineBytes: config.gateway.server.body_limit_mb * 1024 * 1024,
-          budgetWebhook: config.gateway.budgets.webhook,
+          budgetWebhook,
           idempotency,
           retentionDays: config.gateway.retention.days,
           webhooks,
@@ -256,7 +266,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
           webhookRuns: new TemporalWebhooks({ ...temporal, taskQueue: options.taskQueue }),
-          abortCalls: (requestId) => calls.abort(requestId),
+          calls,
+          admissions,
           redis: options.redisUrl ? 'configured' : 'embedded',
           isReady: () => ready,
           version: readVersion(),

@@ -178,6 +178,11 @@ const gatewayObject = z.strictObject({
       tls: tlsSchema.optional(),
     })
     .prefault({}),
+  /**
+   * Whether the front door makes the first call of a request while Temporal acknowledges its workflow. Callers see
+   * nothing of it before that; without it every answer takes longer by the start of a workflow.
+   */
+  speculation: z.strictObject({ enabled: z.boolean().default(true) }).prefault({}),
   /** Work that nobody waits for: background responses, jobs, batches. */
   background: z
     .strictObject({

@@ -36,6 +36,11 @@ export interface ModelCall {
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
   readonly admission: AdmissionRequest;
+  /**
+   * The activity that makes its calls also reserves before the first and settles after the answer. In the background,
+   * and in runs of earlier versions, the workflow does both.
+   */
+  readonly checkedByCall?: boolean;
   /** Among whom a provider's own limits are shared fairly; absent from runs of earlier versions. */
   readonly tenant?: string;
   /** The most all calls of it may cost together. */
@@ -56,6 +61,8 @@ export interface AdmissionRequest extends AdmissionTerms {
   readonly priceVersion: string;
   /** @default 'open' */
   readonly whenUnavailable?: WhenUnavailable;
+  /** When it was asked for, in milliseconds since the epoch; absent where the workflow knows. */
+  readonly since?: number;
 }
 
 /** The call of one target, retries included. */
@@ -77,6 +84,32 @@ export interface TargetCall {
   readonly estimatedTokens?: number;
   readonly maxCostNanos?: NanoDollars;
   readonly background?: boolean;
+  /** What is taken before the first call and settled after the answer; absent where the workflow does both. */
+  readonly admission?: AdmissionRequest;
+}
+
+/** The calls of one target, as an activity is asked for them. */
+export function targetCallOf(call: ModelCall, targetIndex: number, maxCostNanos?: NanoDollars): TargetCall {
+  const target = call.targets[targetIndex] as CallTarget;
+  const first = call.targets[0] as CallTarget;
+  return {
+    requestId: call.requestId,
+    bodyRef: call.bodyRef,
+    stream: call.stream,
+    resumable: call.resumable,
+    targetIndex,
+    target,
+    ...(call.keyScope && { keyScope: call.keyScope }),
+    hasNextTarget: targetIndex + 1 < call.targets.length,
+    ...(target.provider !== first.provider && { fallbackFrom: first.provider }),
+    retryDelayMs: call.retryDelayMs,
+    deadlineAt: call.deadlineAt,
+    ...(call.tenant !== undefined && { tenant: call.tenant }),
+    estimatedTokens: call.admission.estimatedTokens,
+    ...(maxCostNanos !== undefined && { maxCostNanos }),
+    ...(call.background && { background: true }),
+    ...(call.checkedByCall && { admission: call.admission }),
+  };
 }
 
 /** What a workflow knows of an answer; the answer itself is in `bodies`. */
@@ -86,4 +119,6 @@ export interface ModelCallResult {
   readonly finishReasons: readonly string[];
   readonly usage: Usage;
   readonly responseRef: string;
+  /** The request is settled, which caused these budget alerts. */
+  readonly settled?: { readonly alerts: readonly string[] };
 }

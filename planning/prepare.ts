@@ -22,6 +22,8 @@ export interface IncomingCall extends PlannableRequest {
   readonly stream: boolean;
   /** Go on after a stream broke in the middle. */
   readonly resumable: boolean;
+  /** Reservation and settlement are up to the activity that makes the calls; see `ModelCall`. @default false */
+  readonly checkedByCall?: boolean;
   /** Nobody waits for it. @default false */
   readonly background?: boolean;
   /** It may go through the provider's batch API, if that has one, together with others. @default false */
@@ -67,7 +69,12 @@ export async function prepareCall(deps: PreparationDeps, incoming: IncomingCall)
     keyScope: { virtualKeyId: caller.keyId, team: caller.team },
     retryDelayMs: settings.retry.retry_delay * 1000,
     deadlineAt,
-    admission: { ...toAdmission(settings.rate_limit, caller, plan), ...incoming.terms },
+    admission: {
+      ...toAdmission(settings.rate_limit, caller, plan),
+      ...incoming.terms,
+      ...(incoming.checkedByCall && { since: Date.now() }),
+    },
+    ...(incoming.checkedByCall && { checkedByCall: true }),
     tenant: caller.owner,
     ...(maxCostNanos !== undefined && { maxCostNanos }),
     ...(incoming.background && { background: true }),

@@ -11,7 +11,7 @@ import {
 import type { Activities } from '../activities/index.ts';
 import type { BatchedCall } from '../domain/batched-call.ts';
 import { ERRORS, type ErrorInfo, HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
-import type { CallTarget, ModelCall, ModelCallResult } from '../domain/model-call.ts';
+import { type CallTarget, type ModelCall, type ModelCallResult, targetCallOf } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
 import { announceBudgetAlerts } from './budget-alert.ts';
 import { errorInfoOf, toWorkflowFailure } from './failures.ts';
@@ -54,8 +54,9 @@ export interface CallControls {
  */
 export async function modelCall(call: ModelCall, controls?: CallControls): Promise<ModelCallResult> {
   const ended = await reserveAndCall(call, controls);
+  const settled = 'result' in ended ? ended.result.settled : undefined;
   // Histories of before there were alerts have no value here.
-  const alerts = (await settle(call, ended, controls)) ?? [];
+  const alerts = settled?.alerts ?? (await settle(call, ended, controls)) ?? [];
   // Nobody else would tell of them if the run was cancelled.
   await CancellationScope.nonCancellable(() => announceBudgetAlerts(alerts));
   if ('result' in ended) return ended.result;
@@ -81,7 +82,7 @@ async function tryOnce(call: ModelCall, controls: CallControls | undefined): Pro
   try {
     await controls?.gate();
     refuseOverCap(call, controls);
-    await reserve(call, controls);
+    if (!call.checkedByCall) await reserve(call, controls);
     controls?.admitted?.();
     if (call.gather) await controls?.gathered?.(batchedCallOf(call));
     return { result: await tryTargets(call, controls) };
@@ -141,7 +142,6 @@ function callTarget(
   maxCostNanos: NanoDollars | undefined,
 ): Promise<ModelCallResult> {
   const target = call.targets[targetIndex] as CallTarget;
-  const first = call.targets[0] as CallTarget;
   const untilDeadline = Math.max(1, call.deadlineAt - Date.now()) + GRACE_MS;
   const { callProvider } = proxyActivities<Pick<Activities, 'callProvider'>>({
     summary: `${target.provider}/${target.model}`,
@@ -155,23 +155,7 @@ function callTarget(
     // Eager tasks pass the queue by, and with it priorities and fairness between tenants.
     allowEagerDispatch: !call.background,
   });
-  return callProvider({
-    requestId: call.requestId,
-    bodyRef: call.bodyRef,
-    stream: call.stream,
-    resumable: call.resumable,
-    targetIndex,
-    target,
-    ...(call.keyScope && { keyScope: call.keyScope }),
-    hasNextTarget: targetIndex + 1 < call.targets.length,
-    ...(target.provider !== first.provider && { fallbackFrom: first.provider }),
-    retryDelayMs: call.retryDelayMs,
-    deadlineAt: call.deadlineAt,
-    ...(call.tenant !== undefined && { tenant: call.tenant }),
-    estimatedTokens: call.admission.estimatedTokens,
-    ...(maxCostNanos !== undefined && { maxCostNanos }),
-    ...(call.background && { background: true }),
-  });
+  return callProvider(targetCallOf(call, targetIndex, maxCostNanos));
 }
 
 function settle(

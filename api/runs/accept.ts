@@ -1,6 +1,8 @@
+import type { CallAhead } from '../../calls/calls.ts';
 import type { ModelRequest } from '../../domain/chat.ts';
 import { HoldfastError, replays } from '../../domain/errors.ts';
 import { type IdPrefix, newId } from '../../domain/ids.ts';
+import { targetCallOf } from '../../domain/model-call.ts';
 import type { AdmissionTerms, RateLimit } from '../../domain/rate-limit.ts';
 import type { StreamItem } from '../../domain/stream-item.ts';
 import { type PreparedCall, prepareCall } from '../../planning/prepare.ts';
@@ -33,6 +35,8 @@ export interface IncomingRequest {
   readonly terms: AdmissionTerms;
   /** What is stored together with the request. */
   readonly store?: (db: Sql, id: string, acceptedAt: Date) => Promise<void>;
+  /** Aborts when the caller hung up, if that ends the request. */
+  readonly gone?: AbortSignal | undefined;
 }
 
 /** A request the gateway has taken responsibility for: committed in Postgres and acknowledged by Temporal. */
@@ -59,6 +63,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   if (ended) return ended;
   const prepared = await prepareCall(deps, {
     ...incoming,
+    checkedByCall: true,
     id,
     runId: id,
     requestId: incoming.requestId ?? id,
@@ -68,41 +73,72 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
   const acceptedAt = new Date(now);
   const about = { deadlineAt, limits: prepared.call.admission.limits, acceptedAt };
   if (incoming.idempotencyKey) return acceptOnce(deps, incoming, incoming.idempotencyKey, prepared, about);
-  const sharedKey = incoming.share ? sharedKeyOf(deps.bodies, prepared) : undefined;
-  const answeredBy = await place(deps, incoming, prepared, sharedKey, about.acceptedAt);
-  if (answeredBy !== id) {
-    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
-    await deps.runs.start(startOf(incoming, prepared, answeredBy));
-    return { ...about, id: answeredBy, requestId: answeredBy, origin: 'shared' };
-  }
-  await startCall(deps, incoming, prepared);
+  if (incoming.share) return acceptShared(deps, incoming, prepared, about);
+  // Nobody else can have this request, so its first call is claimed with it, in one statement.
+  const ahead = await prepareAhead(deps, prepared);
+  const begins = await insert(deps, incoming, prepared, ahead, acceptedAt).catch(async (error: unknown) => {
+    await ahead?.drop();
+    throw error;
+  });
+  await startCall(deps, incoming, prepared, begins ? ahead : undefined);
   return { ...about, id, requestId: prepared.row.requestId, origin: 'own' };
 }
 
 type About = Pick<AcceptedRun, 'deadlineAt' | 'limits' | 'acceptedAt'>;
 
-/** Stores the request; an identical one under way is joined instead. Returns the id of the one that is answered. */
-async function place(
-  deps: ApiDeps,
-  { store, caller }: IncomingRequest,
+/** Stores the request, with the claim of its first call if that can be made ahead; returns whether it can. */
+async function insert(
+  { db, requests, admissions }: ApiDeps,
+  { store }: IncomingRequest,
   { row }: PreparedCall,
-  sharedKey: string | undefined,
+  ahead: CallAhead | undefined,
   acceptedAt: Date,
-): Promise<string> {
-  if (store) {
-    await deps.db.transaction().execute(async (transaction) => {
-      await deps.requests.insert(row, transaction);
-      await store(transaction, row.id, acceptedAt);
-    });
-    return row.id;
+): Promise<boolean> {
+  const insertInto = async (sql: Sql): Promise<boolean> => {
+    if (ahead) return admissions.insert(row, ahead.first, sql);
+    await requests.insert(row, sql);
+    return false;
+  };
+  if (!store) return insertInto(db);
+  return db.transaction().execute(async (transaction) => {
+    const begins = await insertInto(transaction);
+    await store(transaction, row.id, acceptedAt);
+    return begins;
+  });
+}
+
+/** What the first call takes, if this process may make it before the workflow is there. */
+async function prepareAhead({ config, calls }: ApiDeps, { call }: PreparedCall): Promise<CallAhead | undefined> {
+  return config.gateway.speculation.enabled ? calls.prepareAhead(targetCallOf(call, 0)) : undefined;
+}
+
+/** The same for a request that is stored already: only who stored it may ask. */
+async function claimAhead(deps: ApiDeps, prepared: PreparedCall): Promise<CallAhead | undefined> {
+  const ahead = await prepareAhead(deps, prepared);
+  const claimed = ahead && (await deps.admissions.admit(ahead.first)).state === 'claimed';
+  return claimed ? ahead : undefined;
+}
+
+/** Makes a request, or joins an identical one under way. */
+async function acceptShared(
+  deps: ApiDeps,
+  incoming: IncomingRequest,
+  prepared: PreparedCall,
+  about: About,
+): Promise<AcceptedRun> {
+  const { row } = prepared;
+  const sharedKey = sharedKeyOf(deps.bodies, prepared);
+  if (!(await deps.requests.insertShared(row, sharedKey))) {
+    const joined = await deps.requests.join(incoming.caller.owner, sharedKey);
+    if (joined !== undefined) {
+      // Whoever made it may have died before the workflow was started; one that runs stays as it is.
+      await deps.runs.start(startOf(incoming, prepared, joined));
+      return { ...about, id: joined, requestId: joined, origin: 'shared' };
+    }
+    await deps.requests.insert(row);
   }
-  if (sharedKey !== undefined) {
-    if (await deps.requests.insertShared(row, sharedKey)) return row.id;
-    const joined = await deps.requests.join(caller.owner, sharedKey);
-    if (joined !== undefined) return joined;
-  }
-  await deps.requests.insert(row);
-  return row.id;
+  await startCall(deps, incoming, prepared, await claimAhead(deps, prepared));
+  return { ...about, id: row.id, requestId: row.requestId, origin: 'own' };
 }
 
 /** A request under an `Idempotency-Key`: the first is made, those after it get its answer. */
@@ -122,7 +158,7 @@ async function acceptOnce(
       await incoming.store?.(transaction, row.id, about.acceptedAt);
     });
     if (id === row.id) {
-      await startCall(deps, incoming, prepared);
+      await startCall(deps, incoming, prepared, await claimAhead(deps, prepared));
       return { ...about, id, requestId: row.requestId, origin: 'own' };
     }
     const earlier = await deps.requests.find(id, caller.owner, undefined);
@@ -161,10 +197,18 @@ async function replay(
   return outcome && { ...foundAs(earlier, { deadlineAt, limits: [], acceptedAt: earlier.timestamp }), outcome };
 }
 
-async function startCall(deps: ApiDeps, incoming: IncomingRequest, prepared: PreparedCall): Promise<void> {
+/** Starts the workflow, and meanwhile makes the first call if it is claimed. */
+async function startCall(
+  deps: ApiDeps,
+  incoming: IncomingRequest,
+  prepared: PreparedCall,
+  ahead: CallAhead | undefined,
+): Promise<void> {
+  const begun = ahead?.begin(incoming.gone);
   try {
     await deps.runs.start(startOf(incoming, prepared, prepared.row.id));
   } catch (error) {
+    await begun?.abort();
     // A start that comes through after all finds the request settled and calls nobody.
     const info = error instanceof HoldfastError ? error.info : undefined;
     const ending = { requestId: prepared.row.id, state: 'failed', ...(info && { error: info }) } as const;

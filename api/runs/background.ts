@@ -189,7 +189,7 @@ const CANCEL_PATIENCE_MS = 5_000;
 export async function cancelRun(deps: ApiDeps, { id, state }: Run): Promise<void> {
   if (isFinal(state)) throw new HoldfastError('caller_conflict', `The run is ${state} already.`);
   if (await deps.runs.cancel(id)) {
-    deps.abortCalls(id);
+    deps.calls.abort(id);
     await untilEnded(deps, id, CANCEL_PATIENCE_MS);
     return;
   }

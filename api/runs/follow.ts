@@ -52,6 +52,8 @@ export function follow(
     nextSeq = entry.seq + 1;
     events.push(entry);
     if (endsStream(entry.item)) events.finish();
+    // Somebody else ended the run while this process makes its call.
+    if (entry.item.type === 'failed') deps.calls.abort(run.id);
   };
   const ask = async () => {
     asking = true;

@@ -15,7 +15,10 @@ import { mayShare } from './sharing.ts';
 import { termsOf } from './terms.ts';
 
 /** What a route knows of a request; the rest is in its headers. */
-export type ModelCallRequest = Omit<IncomingRequest, 'caller' | 'requestId' | 'idempotencyKey' | 'share' | 'terms'>;
+export type ModelCallRequest = Omit<
+  IncomingRequest,
+  'caller' | 'requestId' | 'idempotencyKey' | 'share' | 'terms' | 'gone'
+>;
 
 /** Accepts a request and answers it; a caller who hangs up cancels it, unless it can be fetched or others wait for it. */
 export async function startRun(
@@ -31,20 +34,26 @@ export async function startRun(
   const { server } = deps.config.gateway;
   const terms = termsOf(request.headers, deps.routing.settings.rate_limit, server.request_deadline);
   const { caller } = request;
-  const run = await acceptRun(deps, { ...incoming, caller, requestId, idempotencyKey, share, terms });
-  request.limits = run.limits;
   const gone = new AbortController();
   const onClose = () => {
-    if (reply.raw.writableFinished) return;
-    gone.abort();
-    if (!known) void hangUp(deps, run.id, share);
+    if (!reply.raw.writableFinished) gone.abort();
   };
   if (reply.raw.destroyed) onClose();
   else reply.raw.once('close', onClose);
+  // The answer of others is not the caller's to end, and one that can be fetched is waited for.
+  const ends = known || share ? undefined : gone.signal;
+  const run = await acceptRun(deps, { ...incoming, caller, requestId, idempotencyKey, share, terms, gone: ends });
+  request.limits = run.limits;
+  if (!known) whenAborted(gone.signal, () => void hangUp(deps, run.id, share));
   reply.header('x-request-id', run.requestId).header('x-holdfast-run-id', run.id);
   if (run.origin === 'replayed') reply.header('idempotent-replayed', 'true');
   if (run.origin === 'shared') reply.header('x-holdfast-deduplicated', 'true');
   return { run, gone: gone.signal };
+}
+
+function whenAborted(signal: AbortSignal, listener: () => void): void {
+  if (signal.aborted) listener();
+  else signal.addEventListener('abort', listener, { once: true });
 }
 
 async function hangUp(deps: ApiDeps, id: string, shared: boolean): Promise<void> {
@@ -54,7 +63,7 @@ async function hangUp(deps: ApiDeps, id: string, shared: boolean): Promise<void>
   } catch (error) {
     deps.logger.warn({ err: error, run: id }, 'A run whose caller hung up could not be cancelled');
   }
-  deps.abortCalls(id);
+  deps.calls.abort(id);
 }
 
 /** Waits for the whole answer. Throws the error the run ended with. */

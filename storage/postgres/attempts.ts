@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { AttemptKey, AttemptState, TargetKey } from '../../domain/attempt.ts';
 import type { ErrorInfo } from '../../domain/errors.ts';
 import type { NanoDollars, Usage } from '../../domain/money.ts';
@@ -25,6 +25,8 @@ export interface Attempt extends AttemptKey {
   readonly ownerAlive: boolean;
   readonly responseRef: string | null;
   readonly latencyMs: number | null;
+  /** Milliseconds since it ended; null while it is claimed. */
+  readonly endedAgoMs: number | null;
   readonly error: ErrorInfo | null;
 }
 
@@ -41,8 +43,14 @@ export interface Outcome {
 
 export type Finished =
   | { readonly accepted: false }
-  /** With the request's totals over all targets, this attempt included. */
-  | { readonly accepted: true; readonly attempts: number; readonly costNanos: NanoDollars };
+  | {
+      readonly accepted: true;
+      /** The request's totals over all targets, this attempt included. */
+      readonly attempts: number;
+      readonly costNanos: NanoDollars;
+      /** Budget alerts that the request's settlement caused, if it was settled with it. */
+      readonly alerts?: readonly string[];
+    };
 
 /** The claims and outcomes of provider calls. */
 export class Attempts {
@@ -57,14 +65,7 @@ export class Attempts {
     const { rows } = await sql<{ open: boolean; claimed: boolean }>`
       WITH open AS (
         UPDATE llm_requests SET state = 'running' WHERE id = ${claim.requestId} AND completed_at IS NULL RETURNING id
-      ), claimed AS (
-        INSERT INTO attempts (request_id, target_index, n, provider, model, state, owner, max_cost_nanos,
-                              provider_key_id)
-        SELECT open.id, ${claim.targetIndex}::integer, ${claim.n}::integer, ${claim.provider}, ${claim.model},
-               'claimed', ${claim.owner}, ${claim.maxCostNanos}::bigint, ${claim.providerKeyId ?? null}
-        FROM open
-        ON CONFLICT DO NOTHING
-        RETURNING n
+      ), claimed AS (${insertClaim(claim, sql`open`)}
       )
       SELECT EXISTS (SELECT 1 FROM open) AS open, EXISTS (SELECT 1 FROM claimed) AS claimed`.execute(this.db);
     if (rows[0]?.claimed) return 'claimed';
@@ -87,6 +88,7 @@ export class Attempts {
       .select(['n', 'state', 'owner', 'provider_key_id', 'response_ref', 'latency_ms'])
       .select(['error_code', 'error_message', 'error_param', 'retry_after_ms', 'provider_status'])
       .select(sql<boolean>`coalesce(processes.lease_expires_at > now(), false)`.as('owner_alive'))
+      .select(sql<number | null>`(1000 * extract(epoch FROM clock_timestamp() - finished_at))::float8`.as('ended_ago'))
       .where('request_id', '=', requestId)
       .where('target_index', '=', targetIndex)
       .orderBy('n')
@@ -101,6 +103,7 @@ export class Attempts {
       ownerAlive: row.owner_alive,
       responseRef: row.response_ref,
       latencyMs: row.latency_ms,
+      endedAgoMs: row.ended_ago,
       error: toAttemptError(row),
     }));
   }
@@ -110,38 +113,14 @@ export class Attempts {
    * stays so, at its reserved maximum, but its row keeps the usage that came late.
    */
   async finish(key: AttemptKey, outcome: Outcome): Promise<Finished> {
-    const { usage, response, error } = outcome;
     const { rows } = await sql<{ state: AttemptState; others: number; others_cost: number }>`
-      WITH body AS (
-        INSERT INTO bodies (ref, content)
-        SELECT ${response?.ref ?? null}, ${response?.content ?? null}::bytea WHERE ${response !== undefined}::boolean
-        ${keepBody}
+      WITH body AS (${insertResponse(outcome)}
       ), other AS (
         SELECT count(*) AS others, coalesce(sum(cost_nanos), 0)::bigint AS others_cost
         FROM attempts
         WHERE request_id = ${key.requestId} AND (target_index, n) <> (${key.targetIndex}::integer, ${key.n}::integer)
       )
-      UPDATE attempts SET
-        state = CASE WHEN state = 'claimed' THEN ${outcome.state} ELSE state END,
-        cost_nanos = CASE WHEN state = 'claimed' THEN ${outcome.costNanos}::bigint ELSE cost_nanos END,
-        cache_savings_nanos = CASE WHEN state = 'claimed' THEN ${outcome.cacheSavingsNanos ?? 0}::bigint ELSE 0 END,
-        response_ref = CASE WHEN state = 'claimed' THEN ${response?.ref ?? null} ELSE response_ref END,
-        error_code = coalesce(error_code, ${error?.code ?? null}),
-        error_message = coalesce(error_message, ${error?.message ?? null}),
-        error_param = coalesce(error_param, ${error?.param ?? null}),
-        retry_after_ms = ${error?.retryAfterMs === undefined ? null : Math.ceil(error.retryAfterMs)},
-        provider_status = ${error?.providerStatus ?? null},
-        prompt_tokens = ${usage?.inputTokens ?? null},
-        cached_tokens = ${usage?.cachedInputTokens ?? null},
-        cache_write_tokens = ${usage?.cacheWriteTokens ?? null},
-        completion_tokens = ${usage?.outputTokens ?? null},
-        reasoning_tokens = ${usage?.reasoningTokens ?? null},
-        audio_input_tokens = ${usage?.audioInputTokens ?? null},
-        audio_output_tokens = ${usage?.audioOutputTokens ?? null},
-        input_images = ${usage?.inputImages ?? null},
-        usage_estimated = ${usage?.estimated ?? false},
-        latency_ms = ${Math.round(outcome.latencyMs)},
-        finished_at = clock_timestamp()
+      UPDATE attempts SET ${outcomeColumns(outcome)}
       FROM other
       WHERE request_id = ${key.requestId} AND target_index = ${key.targetIndex} AND n = ${key.n}
         AND state IN ('claimed', 'unknown') AND latency_ms IS NULL
@@ -173,6 +152,43 @@ export class Attempts {
     return { attempts: row.attempts, costNanos: Number(row.cost) };
   }
 }
+
+/** Takes an attempt of the request in `open`, if nobody has it. */
+export const insertClaim = (claim: Claim, open: RawBuilder<unknown>) => sql`
+  INSERT INTO attempts (request_id, target_index, n, provider, model, state, owner, max_cost_nanos, provider_key_id)
+  SELECT id, ${claim.targetIndex}::integer, ${claim.n}::integer, ${claim.provider}, ${claim.model},
+         'claimed', ${claim.owner}, ${claim.maxCostNanos}::bigint, ${claim.providerKeyId ?? null}
+  FROM ${open}
+  ON CONFLICT DO NOTHING
+  RETURNING n`;
+
+export const insertResponse = ({ response }: Outcome) => sql`
+  INSERT INTO bodies (ref, content)
+  SELECT ${response?.ref ?? null}, ${response?.content ?? null}::bytea WHERE ${response !== undefined}::boolean
+  ${keepBody}`;
+
+/** What an outcome makes of the row of its attempt. */
+export const outcomeColumns = ({ state, latencyMs, usage, response, error, ...cost }: Outcome) => sql`
+  state = CASE WHEN state = 'claimed' THEN ${state} ELSE state END,
+  cost_nanos = CASE WHEN state = 'claimed' THEN ${cost.costNanos}::bigint ELSE cost_nanos END,
+  cache_savings_nanos = CASE WHEN state = 'claimed' THEN ${cost.cacheSavingsNanos ?? 0}::bigint ELSE 0 END,
+  response_ref = CASE WHEN state = 'claimed' THEN ${response?.ref ?? null} ELSE response_ref END,
+  error_code = coalesce(error_code, ${error?.code ?? null}),
+  error_message = coalesce(error_message, ${error?.message ?? null}),
+  error_param = coalesce(error_param, ${error?.param ?? null}),
+  retry_after_ms = ${error?.retryAfterMs === undefined ? null : Math.ceil(error.retryAfterMs)},
+  provider_status = ${error?.providerStatus ?? null},
+  prompt_tokens = ${usage?.inputTokens ?? null},
+  cached_tokens = ${usage?.cachedInputTokens ?? null},
+  cache_write_tokens = ${usage?.cacheWriteTokens ?? null},
+  completion_tokens = ${usage?.outputTokens ?? null},
+  reasoning_tokens = ${usage?.reasoningTokens ?? null},
+  audio_input_tokens = ${usage?.audioInputTokens ?? null},
+  audio_output_tokens = ${usage?.audioOutputTokens ?? null},
+  input_images = ${usage?.inputImages ?? null},
+  usage_estimated = ${usage?.estimated ?? false},
+  latency_ms = ${Math.round(latencyMs)},
+  finished_at = clock_timestamp()`;
 
 type AttemptError = ErrorColumns & Readonly<Record<'retry_after_ms' | 'provider_status', number | null>>;
 

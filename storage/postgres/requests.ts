@@ -54,6 +54,30 @@ export interface StoredAnswer {
   readonly firstProvider: string;
 }
 
+/** The row of a request; its body is stored beside it. */
+export const insertRequest = (
+  { attribution, body, ...request }: NewRequest,
+  { state, sharedKey }: { readonly state: RunState; readonly sharedKey: string | null },
+) => sql`
+  INSERT INTO llm_requests
+    (id, run_id, request_id, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
+     surface, prompt, body_ref, model_requested, parameters, state, shared_key)
+  VALUES
+    (${request.id}, ${request.runId}, ${request.requestId}, ${request.owner}, ${attribution.keyId},
+     ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
+     ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
+     ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, ${state}, ${sharedKey})`;
+
+/** Says it as the caller did when `error` is an `x-request-id` that was used before. */
+export function toRequestIdConflict(error: unknown, requestId: string): unknown {
+  if (!isUniqueViolation(error, 'llm_requests_owner_request_id_key')) return error;
+  return new HoldfastError(
+    'caller_conflict',
+    `x-request-id '${requestId}' was used before. GET /v1/chat/completions/${requestId} returns its answer.`,
+    { param: 'x-request-id' },
+  );
+}
+
 export class Requests {
   private readonly db: Sql;
 
@@ -69,12 +93,7 @@ export class Requests {
     try {
       await this.insertRow(db, request, null);
     } catch (error) {
-      if (!isUniqueViolation(error, 'llm_requests_owner_request_id_key')) throw error;
-      throw new HoldfastError(
-        'caller_conflict',
-        `x-request-id '${request.requestId}' was used before. GET /v1/chat/completions/${request.requestId} returns its answer.`,
-        { param: 'x-request-id' },
-      );
+      throw toRequestIdConflict(error, request.requestId);
     }
   }
 
@@ -128,17 +147,9 @@ export class Requests {
   }
 
   private async insertRow(db: Sql, request: NewRequest, sharedKey: string | null): Promise<void> {
-    const { attribution, body } = request;
     await sql`
-      WITH body AS (${insertBody(body)})
-      INSERT INTO llm_requests
-        (id, run_id, request_id, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
-         surface, prompt, body_ref, model_requested, parameters, state, shared_key)
-      VALUES
-        (${request.id}, ${request.runId}, ${request.requestId}, ${request.owner}, ${attribution.keyId},
-         ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
-         ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
-         ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, 'queued', ${sharedKey})`.execute(db);
+      WITH body AS (${insertBody(request.body)})
+      ${insertRequest(request, { state: 'queued', sharedKey })}`.execute(db);
   }
 
   /**

@@ -11,10 +11,15 @@ export interface NewReservation {
   readonly priceVersion: string;
 }
 
-/** `exceeded` names the first hard budget that has not that much left. */
+/** The first hard budget that has not that much left. */
+export interface ExceededBudget {
+  readonly scope: ScopeType;
+  readonly period: string;
+}
+
 export type ReserveResult =
   | { readonly reserved: true }
-  | { readonly reserved: false; readonly exceeded: { readonly scope: ScopeType; readonly period: string } };
+  | { readonly reserved: false; readonly exceeded: ExceededBudget };
 
 interface Verdict {
   readonly done: boolean;
@@ -54,32 +59,7 @@ export class Reservations {
   private async tryReserve({ requestId, nanos, priceVersion }: NewReservation): Promise<Verdict> {
     try {
       const { rows } = await sql<Verdict>`
-        WITH open AS (${openRequest(requestId)}
-        ), existing AS (
-          SELECT 1 FROM reservations WHERE request_id = ${requestId} LIMIT 1
-        ), wanted AS (
-          SELECT w.* FROM (${countersOf(requestId)}) w WHERE EXISTS (SELECT 1 FROM open)
-        ), locked AS (
-          SELECT c.*, w.hard_limit FROM spend_counters c JOIN wanted w
-            ON (c.scope_type, c.scope_id, c.period, c.period_start) = (w.scope_type, w.scope_id, w.period, w.period_start)
-          ORDER BY c.scope_type, c.scope_id, c.period FOR UPDATE OF c
-        ), over AS (
-          SELECT scope_type, period FROM locked
-          WHERE spent_nanos + reserved_nanos + ${nanos}::bigint > hard_limit ORDER BY scope_type, period LIMIT 1
-        ), verdict AS (
-          SELECT (SELECT count(*) FROM locked) = (SELECT count(*) FROM wanted) AS complete,
-                 NOT EXISTS (SELECT 1 FROM existing) AS fresh
-        ), counted AS (
-          UPDATE spend_counters c SET reserved_nanos = c.reserved_nanos + ${nanos}::bigint
-          FROM locked l, verdict v
-          WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (l.scope_type, l.scope_id, l.period, l.period_start)
-            AND v.complete AND v.fresh AND NOT EXISTS (SELECT 1 FROM over)
-          RETURNING c.scope_type, c.scope_id, c.period, c.period_start
-        ), reservation AS (
-          INSERT INTO reservations
-            (request_id, scope_type, scope_id, period, period_start, reserved_nanos, price_version)
-          SELECT ${requestId}, scope_type, scope_id, period, period_start, ${nanos}::bigint, ${priceVersion} FROM counted
-        )
+        WITH open AS (${openRequest(requestId)}), ${reserving({ requestId, nanos, priceVersion })}
         SELECT NOT fresh OR (complete AND NOT EXISTS (SELECT 1 FROM over)) AS done, complete, over.scope_type, over.period
         FROM verdict LEFT JOIN over ON true`.execute(this.db);
       return rows[0] as Verdict;
@@ -133,13 +113,46 @@ export class Reservations {
 }
 
 /**
+ * What takes the amount from all budgets of the request in `open` or from none, as common table expressions. `verdict`
+ * says whether the request had no reservation before (`fresh`) and all of its counters exist (`complete`); `over` is the
+ * first budget that has not that much left.
+ */
+export const reserving = ({ requestId, nanos, priceVersion }: NewReservation) => sql`
+  existing AS (
+    SELECT 1 FROM reservations WHERE request_id = ${requestId} LIMIT 1
+  ), wanted AS (${countersOf(sql`open`)}
+  ), locked AS (
+    SELECT c.*, w.hard_limit FROM spend_counters c JOIN wanted w
+      ON (c.scope_type, c.scope_id, c.period, c.period_start) = (w.scope_type, w.scope_id, w.period, w.period_start)
+    ORDER BY c.scope_type, c.scope_id, c.period FOR UPDATE OF c
+  ), over AS (
+    SELECT scope_type, period FROM locked
+    WHERE spent_nanos + reserved_nanos + ${nanos}::bigint > hard_limit ORDER BY scope_type, period LIMIT 1
+  ), verdict AS (
+    SELECT (SELECT count(*) FROM locked) = (SELECT count(*) FROM wanted) AS complete,
+           NOT EXISTS (SELECT 1 FROM existing) AS fresh
+  ), counted AS (
+    UPDATE spend_counters c SET reserved_nanos = c.reserved_nanos + ${nanos}::bigint
+    FROM locked l, verdict v
+    WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (l.scope_type, l.scope_id, l.period, l.period_start)
+      AND v.complete AND v.fresh AND NOT EXISTS (SELECT 1 FROM over)
+    RETURNING c.scope_type, c.scope_id, c.period, c.period_start
+  ), reservation AS (
+    INSERT INTO reservations
+      (request_id, scope_type, scope_id, period, period_start, reserved_nanos, price_version)
+    SELECT ${requestId}, scope_type, scope_id, period, period_start, ${nanos}::bigint, ${priceVersion} FROM counted
+  )`;
+
+/**
  * The request, unless it is settled. Updated and not only locked, so that a settlement that waits meanwhile notices that
  * what it saw is out of date: otherwise it would leave behind what is reserved here.
  */
-const openRequest = (requestId: string) => sql`
-  UPDATE llm_requests SET state = 'running' WHERE id = ${requestId} AND completed_at IS NULL RETURNING id`;
+export const openRequest = (requestId: string) => sql`
+  UPDATE llm_requests SET state = 'running' WHERE id = ${requestId} AND completed_at IS NULL RETURNING *`;
 
-const refusal = ({ scope_type, period }: Verdict): ReserveResult => ({
-  reserved: false,
-  exceeded: { scope: scope_type ?? 'key', period: period ?? '' },
+const refusal = (verdict: Verdict): ReserveResult => ({ reserved: false, exceeded: exceededOf(verdict) });
+
+export const exceededOf = ({ scope_type, period }: Pick<Verdict, 'scope_type' | 'period'>): ExceededBudget => ({
+  scope: scope_type ?? 'key',
+  period: period ?? '',
 });

@@ -1,7 +1,9 @@
 import { sql } from 'kysely';
+import type { AttemptKey } from '../../domain/attempt.ts';
 import { BUDGET_THRESHOLDS } from '../../domain/budget.ts';
 import type { ErrorInfo } from '../../domain/errors.ts';
-import { LOST } from './attempts.ts';
+import type { NanoDollars } from '../../domain/money.ts';
+import { type Finished, insertResponse, LOST, type Outcome, outcomeColumns } from './attempts.ts';
 import type { Sql } from './database.ts';
 import { periodStart, SCOPES_OF_REQUEST } from './spend-counters.ts';
 
@@ -26,27 +28,64 @@ export async function settle(db: Sql, ending: Ending): Promise<readonly string[]
   }
 }
 
+/**
+ * Journals the answer of a claimed attempt and settles its request as completed, in one statement. Not accepted if the
+ * claim was lost or the request settled meanwhile; nothing is journalled then.
+ */
+export async function finishAndSettle(db: Sql, key: AttemptKey, outcome: Outcome): Promise<Finished> {
+  for (;;) {
+    const settled = await trySettle(db, { requestId: key.requestId, state: 'completed' }, { key, outcome });
+    if (settled.stale) continue;
+    const { finished, attempts, costNanos, alerts } = settled;
+    return finished ? { accepted: true, attempts, costNanos, alerts } : { accepted: false };
+  }
+}
+
 interface Settled {
   /** A claim or reservation came between the statement's snapshot and its lock and was not seen: nothing was done. */
   readonly stale: boolean;
   readonly alerts: readonly string[];
+  /** Whether the answer was journalled by this statement. */
+  readonly finished: boolean;
+  readonly attempts: number;
+  readonly costNanos: NanoDollars;
 }
 
-async function trySettle(db: Sql, { requestId, state, error }: Ending): Promise<Settled> {
+async function trySettle(
+  db: Sql,
+  { requestId, state, error }: Ending,
+  answer?: { readonly key: AttemptKey; readonly outcome: Outcome },
+): Promise<Settled> {
+  // Without an answer every attempt is among the others.
+  const { targetIndex, n } = answer?.key ?? { targetIndex: -1, n: -1 };
+  const finish = answer
+    ? sql`UPDATE attempts a SET ${outcomeColumns(answer.outcome)}
+          FROM (SELECT id FROM unsettled) AS r
+          WHERE a.request_id = r.id AND (a.target_index, a.n) = (${targetIndex}::integer, ${n}::integer)
+            AND a.state = 'claimed'
+          RETURNING a.*`
+    : sql`SELECT * FROM attempts WHERE false`;
+  const body = answer ? sql`body AS (${insertResponse(answer.outcome)}), ` : sql``;
   const { rows } = await sql<Settled>`
-    WITH seen AS (
+    WITH ${body}seen AS (
       SELECT xmin AS version FROM llm_requests WHERE id = ${requestId}
     ), latest AS (
       SELECT *, xmin AS version FROM llm_requests WHERE id = ${requestId} AND completed_at IS NULL FOR UPDATE
-    ), open AS (
+    ), unsettled AS (
       SELECT latest.* FROM latest JOIN seen USING (version)
-    ), tried AS (
+    ), finished AS (${finish}
+    ), open AS (
+      SELECT * FROM unsettled WHERE ${!answer}::boolean OR EXISTS (SELECT 1 FROM finished)
+    ), others AS (
       -- Locked, so that an attempt journalled at this moment is seen with its outcome.
-      SELECT a.* FROM attempts a JOIN open ON a.request_id = open.id FOR UPDATE OF a
+      SELECT a.* FROM attempts a JOIN open ON a.request_id = open.id
+      WHERE (a.target_index, a.n) <> (${targetIndex}::integer, ${n}::integer) FOR UPDATE OF a
+    ), tried AS (
+      SELECT * FROM others UNION ALL SELECT * FROM finished
     ), lost AS (
       UPDATE attempts a SET state = 'unknown', cost_nanos = a.max_cost_nanos, finished_at = clock_timestamp(),
         error_code = 'gateway_unavailable', error_message = ${LOST}
-      FROM tried t
+      FROM others t
       WHERE (a.request_id, a.target_index, a.n) = (t.request_id, t.target_index, t.n) AND t.state = 'claimed'
     ), total AS (
       SELECT coalesce(sum(CASE WHEN state = 'claimed' THEN max_cost_nanos ELSE cost_nanos END), 0)::bigint AS nanos
@@ -99,7 +138,10 @@ async function trySettle(db: Sql, { requestId, state, error }: Ending): Promise<
       FROM total, open LEFT JOIN winner ON true
       WHERE r.id = open.id
     )
-    SELECT EXISTS (SELECT 1 FROM latest) AND NOT EXISTS (SELECT 1 FROM open) AS stale,
+    SELECT EXISTS (SELECT 1 FROM latest) AND NOT EXISTS (SELECT 1 FROM unsettled) AS stale,
+           EXISTS (SELECT 1 FROM finished) AS finished,
+           (SELECT count(*) FROM tried) AS attempts,
+           (SELECT nanos FROM total) AS "costNanos",
            ARRAY(SELECT id FROM alerts UNION SELECT id FROM budget_alerts WHERE request_id = ${requestId}) AS alerts`.execute(
     db,
   );

@@ -14,20 +14,20 @@ export const SCOPES_OF_REQUEST = sql`(VALUES
   ('user', r.user_id)) AS s (scope_type, scope_id)`;
 
 /**
- * The counters that a request counts in: one for each period of its scopes' budgets, and the key's month, which is kept
- * without a budget too. `hard_limit` is null where only a soft budget looks on.
+ * The counters that `requests` (rows of `llm_requests`) count in: one for each period of their scopes' budgets, and the
+ * key's month, which is kept without a budget too. `hard_limit` is null where only a soft budget looks on.
  */
-export const countersOf = (requestId: string) => sql`
+export const countersOf = (requests: RawBuilder<unknown>) => sql`
   SELECT s.scope_type, s.scope_id, p.period, ${periodStart(sql`p.period`, sql`r.timestamp`)} AS period_start,
          min(b.limit_nanos) FILTER (WHERE b.kind = 'hard') AS hard_limit
-  FROM llm_requests r
+  FROM ${requests} r
   CROSS JOIN LATERAL ${SCOPES_OF_REQUEST}
   CROSS JOIN LATERAL (
     SELECT period FROM budgets b WHERE (b.scope_type, b.scope_id) = (s.scope_type, s.scope_id)
     UNION SELECT 'monthly' WHERE s.scope_type = 'key'
   ) p
   LEFT JOIN budgets b ON (b.scope_type, b.scope_id, b.period) = (s.scope_type, s.scope_id, p.period)
-  WHERE r.id = ${requestId} AND s.scope_id IS NOT NULL
+  WHERE s.scope_id IS NOT NULL
   GROUP BY 1, 2, 3, 4`;
 
 /** What the ledger says was spent in a scope from `start` until `end` (dates, UTC). */
@@ -62,7 +62,7 @@ export async function ensureCounters(db: Sql, requestId: string): Promise<void> 
     INSERT INTO spend_counters (scope_type, scope_id, period, period_start, spent_nanos)
     SELECT w.scope_type, w.scope_id, w.period, w.period_start,
            ${ledgerSum(sql`w.scope_type`, sql`w.scope_id`, sql`w.period_start`, periodEnd(sql`w.period`, sql`w.period_start`))}
-    FROM (${countersOf(requestId)}) w
+    FROM (${countersOf(sql`(SELECT * FROM llm_requests WHERE id = ${requestId})`)}) w
     WHERE NOT EXISTS (
       SELECT 1 FROM spend_counters c
       WHERE (c.scope_type, c.scope_id, c.period, c.period_start) = (w.scope_type, w.scope_id, w.period, w.period_start))

@@ -263,10 +263,9 @@ describe.each<Parts>(['embedded', 'configured'])('with %s parts', (parts) => {
       const connection = await Connection.connect({ address: inject('temporal') });
       const { data } = await gateway.json('/logs?limit=1');
       const handle = new Client({ connection }).workflow.getHandle(data[0].id);
-      await eventually(async () => {
-        const { events } = await handle.fetchHistory();
-        return events?.some((event) => event.timerStartedEventAttributes);
-      });
+      await eventually(async () =>
+        (await handle.describe()).raw.pendingActivities?.some(({ lastFailure }) => lastFailure),
+      );
       await connection.close();
       held.release();
       await Promise.all([first, sooner, ...later]);

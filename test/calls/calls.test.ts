@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sql } from 'kysely';
 import { pino } from 'pino';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { CallFailed } from '../../calls/call-failed.ts';
@@ -29,7 +30,7 @@ import { Runs } from '../../storage/postgres/runs.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
 import type { StreamLog } from '../../storage/streams/stream-log.ts';
-import { callStreams, ENCRYPTION_KEY, insertRequest, useDatabase } from '../support/databases.ts';
+import { callStreams, ENCRYPTION_KEY, insertRequest, moneyOf, useDatabase } from '../support/databases.ts';
 import { eventually } from '../support/gateway.ts';
 import { answers, answersAfter, fails, hangs, scriptedAdapter } from '../support/scripted-adapter.ts';
 
@@ -68,7 +69,7 @@ async function startProcess(
   const cipher = createCipher(ENCRYPTION_KEY);
   const calls = new Calls({
     attempts,
-    reservations: new Reservations(db),
+    ...moneyOf(db),
     credentials: new Credentials({ providerKeys: new ProviderKeys(db, cipher), logger }),
     buckets: new ProviderBuckets({ buckets, limitsOf: () => limits, logger }),
     bodies: new Bodies(db, cipher),
@@ -117,6 +118,11 @@ const journal = (call: TargetCall) =>
     .orderBy('target_index')
     .orderBy('n')
     .execute();
+/** Lets the time pass until the next call of a target is due. */
+const pass = (call: TargetCall) =>
+  sql`UPDATE attempts SET finished_at = finished_at - interval '1 hour' WHERE request_id = ${call.requestId}`.execute(
+    db,
+  );
 const failure = async (running: Promise<unknown>): Promise<CallFailed> => {
   const thrown = await running.catch((error: unknown) => error);
   if (thrown instanceof CallFailed) return thrown;
@@ -178,6 +184,7 @@ describe('a call in the background', () => {
     });
     await failure(calls.run(call, forever));
     slow.mockRestore();
+    await pass(call);
     await calls.run(call, forever);
     const items = await seen();
     const words = items.filter((item) => !item.startsWith('state'));
@@ -362,13 +369,30 @@ describe('a call that fails', () => {
     const { calls } = await startProcess(adapter);
     const call = await newCall();
     const delays = [];
-    for (let i = 0; i < 3; i += 1) delays.push((await failure(calls.run(call, forever))).retryInMs);
+    for (let i = 0; i < 3; i += 1) {
+      delays.push((await failure(calls.run(call, forever))).retryInMs);
+      await pass(call);
+    }
     expect(delays).toEqual([1_000, 2_000, undefined]);
     expect((await failure(calls.run(call, forever))).error.code).toBe('provider_overloaded');
     expect(adapter.calls).toBe(3);
     expect(await journal(call)).toMatchObject(
       [1, 2, 3].map((n) => ({ n, state: 'failed', cost_nanos: 0, error_code: 'provider_overloaded' })),
     );
+  });
+
+  it('is not repeated before its time, whoever asks', async () => {
+    const adapter = scriptedAdapter(fails(overloaded), answers(['ok']));
+    const [one, other] = [await startProcess(adapter), await startProcess(adapter)];
+    const call = await newCall();
+    await failure(one.calls.run(call, forever));
+    const { error, retryInMs = 0 } = await failure(other.calls.run(call, forever));
+    expect(error.code).toBe('provider_overloaded');
+    expect(retryInMs).toBeGreaterThan(0);
+    expect(retryInMs).toBeLessThan(1_000);
+    expect(adapter.calls).toBe(1);
+    await pass(call);
+    await expect(other.calls.run(call, forever)).resolves.toMatchObject({ provider: 'p' });
   });
 
   it('for good is not repeated when it is executed again', async () => {
@@ -427,6 +451,7 @@ describe('a call that fails', () => {
     await new Budgets(db).create({ scope, period: 'daily', kind: 'hard', limitNanos: MAX_COST * 1.5 });
     await new Reservations(db).reserve({ requestId: call.requestId, nanos: MAX_COST, priceVersion: 'x' });
     await failure(calls.run(call, forever));
+    await pass(call);
     expect((await failure(calls.run(call, forever))).error.code).toBe('policy_budget_exceeded');
     expect(adapter.calls).toBe(1);
   });
@@ -439,6 +464,7 @@ describe('a stream that breaks', () => {
     const { calls, streams } = await startProcess(scriptedAdapter(fails(overloaded), answers(['ok'])));
     const call = await newCall({ stream: true });
     expect((await failure(calls.run(call, forever))).retryInMs).toBe(1_000);
+    await pass(call);
     await calls.run(call, forever);
     expect(await shown(streams, call)).toEqual(['ok', 'completed:ok']);
   });
@@ -459,6 +485,7 @@ describe('a stream that breaks', () => {
     const { calls, streams } = await startProcess(scriptedAdapter(fails(cut, ['one']), answers(['all'])));
     const call = await newCall({ stream: true, resumable: true });
     expect((await failure(calls.run(call, forever))).retryInMs).toBe(1_000);
+    await pass(call);
     await calls.run(call, forever);
     expect((await shown(streams, call)).slice(0, 2)).toEqual(['one', 'interrupted:provider_stream_interrupted']);
     expect((await shown(streams, call)).at(-1)).toBe('completed:all');

@@ -16,9 +16,15 @@ import { Bodies } from '../../storage/postgres/bodies.ts';
 import type { Sql } from '../../storage/postgres/database.ts';
 import { Processes } from '../../storage/postgres/processes.ts';
 import { type NewProviderKey, ProviderKeys } from '../../storage/postgres/provider-keys.ts';
-import { Reservations } from '../../storage/postgres/reservations.ts';
 import { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
-import { callStreams, ENCRYPTION_KEY, insertRequest, KEY_SETTINGS, useDatabase } from '../support/databases.ts';
+import {
+  callStreams,
+  ENCRYPTION_KEY,
+  insertRequest,
+  KEY_SETTINGS,
+  moneyOf,
+  useDatabase,
+} from '../support/databases.ts';
 import { answers, scriptedAdapter } from '../support/scripted-adapter.ts';
 
 const forever = new AbortController().signal;
@@ -66,7 +72,7 @@ async function startProcess(adapter: ProviderAdapter, random?: () => number) {
   const credentials = new Credentials({ providerKeys, logger, ...(random && { random }) });
   const calls = new Calls({
     attempts: new Attempts(db),
-    reservations: new Reservations(db),
+    ...moneyOf(db),
     credentials,
     buckets: new ProviderBuckets({ buckets: new MemoryBuckets(), limitsOf: () => ({}), logger }),
     bodies: new Bodies(db, cipher),

@@ -2,13 +2,17 @@ import { execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Client, Connection } from '@temporalio/client';
 import { sql } from 'kysely';
 import OpenAI from 'openai';
 import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
+import { createSweepActivities } from '../../activities/sweep.ts';
 import { connectDatabase } from '../../storage/postgres/database.ts';
-import { ENCRYPTION_KEY } from '../support/databases.ts';
+import { presenceOf } from '../../workers/presence.ts';
+import { ENCRYPTION_KEY, sweepDeps } from '../support/databases.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually } from '../support/gateway.ts';
+import { HeldServer } from '../support/held-server.ts';
 import { freePort, HoldfastProcess } from '../support/process.ts';
 import { openaiCompletion, openaiDeltas, openaiStream } from '../support/shapes.ts';
 
@@ -21,6 +25,8 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
   let dir: string;
   let env: Record<string, string>;
   let url: string;
+  let connection: Connection;
+  let temporal: Client;
 
   const run = (args: readonly string[], extra: Record<string, string> = {}) => {
     const started = new HoldfastProcess(args, { ...env, ...extra }, dir);
@@ -38,8 +44,8 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     await api.says(/The front door listens/);
     return { api, url: `http://127.0.0.1:${port}` };
   };
-  const ask = (body: Record<string, unknown> = {}, headers: Record<string, string> = {}) =>
-    fetch(`${url}/v1/chat/completions`, {
+  const ask = (body: Record<string, unknown> = {}, headers: Record<string, string> = {}, base = url) =>
+    fetch(`${base}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: `Bearer ${MASTER_KEY}`, 'content-type': 'application/json', ...headers },
       body: JSON.stringify({ model: 'gpt-5-mini', messages: [{ role: 'user', content: 'hi' }], ...body }),
@@ -55,6 +61,7 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
       const { body } = await get(`/logs/${id}`);
       return body.completed_at && body;
     });
+  const temporalKnows = async (id: string) => (await presenceOf(temporal, id)) !== 'unknown';
   const calls = () => upstream.count(/chat\/completions/);
   const fetched = (requestId: string, base = url) =>
     eventually(async () => {
@@ -64,11 +71,13 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
 
   beforeAll(async () => {
     await upstream.start();
+    connection = await Connection.connect({ address: inject('temporal') });
+    temporal = new Client({ connection });
     dir = mkdtempSync(join(tmpdir(), 'holdfast-split-'));
-    writeFileSync(
-      join(dir, 'gateway.yaml'),
-      `providers:\n  openai: { type: openai, base_url: "${upstream.url}/v1", api_key: sk-up, default_model: gpt-5-mini }\nretry: { retry_delay: 0.1 }\nserver: { shutdown_grace: 5 }\n`,
-    );
+    const yaml = `providers:\n  openai: { type: openai, base_url: "${upstream.url}/v1", api_key: sk-up, default_model: gpt-5-mini }\nretry: { retry_delay: 0.1 }\nserver: { shutdown_grace: 5 }\n`;
+    writeFileSync(join(dir, 'ahead.yaml'), yaml);
+    // Every call is a worker's.
+    writeFileSync(join(dir, 'gateway.yaml'), `${yaml}speculation: { enabled: false }\n`);
     env = {
       GATEWAY_CONFIG: 'gateway.yaml',
       GATEWAY_MASTER_KEY: MASTER_KEY,
@@ -88,6 +97,7 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
   });
   afterAll(async () => {
     for (const started of processes) await started.kill('SIGKILL');
+    await connection.close();
     await upstream.stop();
     rmSync(dir, { recursive: true, force: true });
   });
@@ -221,6 +231,51 @@ describe.skipIf(!available)('front door and workers as separate processes', () =
     await expect(asking).rejects.toThrow();
     expect((await fetched(requestId)).choices[0].message.content).toBe('survived');
     expect(calls()).toBe(1);
+  });
+
+  it('SIGKILL of a front door during the call it makes: a worker makes it again', async () => {
+    await startWorker();
+    const doomed = await startApi({ GATEWAY_CONFIG: 'ahead.yaml' });
+    upstream.reply = () => ({ delayMs: 60_000 });
+    const requestId = crypto.randomUUID();
+    const asking = ask({}, { 'x-request-id': requestId }, doomed.url);
+    asking.catch(() => {});
+    await eventually(async () => calls() === 1);
+    // Acknowledged: its workflow is there.
+    await eventually(async () => (await get(`/v1/chat/completions/${requestId}`)).status === 202);
+    const { body } = await get('/logs?limit=1');
+    await eventually(async () => temporalKnows(body.data[0].run_id));
+    await doomed.api.kill('SIGKILL');
+    upstream.reply = () => ({ body: openaiCompletion('by the worker') });
+    const completion = await fetched(requestId);
+    expect(completion.choices[0].message.content).toBe('by the worker');
+    expect((await settled(completion.id)).attempts).toMatchObject([
+      { n: 1, state: 'unknown', error: 'gateway_unavailable' },
+      { n: 2, state: 'succeeded' },
+    ]);
+    expect(calls()).toBe(2);
+  });
+
+  it('SIGKILL of a front door before Temporal acknowledged: nothing was accepted, and the call is on the books', async () => {
+    const server = new HeldServer(inject('temporal'));
+    const doomed = await startApi({ GATEWAY_CONFIG: 'ahead.yaml', TEMPORAL_ADDRESS: await server.start() });
+    upstream.reply = () => ({ delayMs: 60_000 });
+    server.hold();
+    const asking = ask({}, {}, doomed.url);
+    asking.catch(() => {});
+    await eventually(async () => calls() === 1);
+    await doomed.api.kill('SIGKILL');
+    await server.stop();
+    const { body } = await get('/logs?limit=1');
+    const { id } = body.data[0];
+    expect(await temporalKnows(id)).toBe(false);
+
+    const db = connectDatabase({ url: env.DATABASE_URL ?? '', maxConnections: 1, onError: () => {} });
+    await sql`UPDATE llm_requests SET timestamp = now() - interval '5 minutes' WHERE id = ${id}`.execute(db);
+    const { sweep } = createSweepActivities({ ...sweepDeps(db), presenceOf: (runId) => presenceOf(temporal, runId) });
+    expect((await sweep()).settled).toContain(id);
+    await db.destroy();
+    expect((await get(`/logs/${id}`)).body).toMatchObject({ state: 'failed', attempts: [{ n: 1, state: 'unknown' }] });
   });
 
   it('SIGTERM of the worker: it finishes the call it has', async () => {

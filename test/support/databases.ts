@@ -2,14 +2,19 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, inject } from 'vitest';
 import type { SweepDeps } from '../../activities/sweep.ts';
 import { CallStreams } from '../../calls/call-streams.ts';
+import type { CallsDeps } from '../../calls/calls.ts';
+import { Quota } from '../../calls/quota.ts';
 import { newId } from '../../domain/ids.ts';
 import { type Attribution, NOBODY } from '../../domain/scope.ts';
 import { createCipher } from '../../storage/cipher.ts';
+import { MemoryCounters } from '../../storage/counters/memory.ts';
+import { Admissions } from '../../storage/postgres/admissions.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase, migrate, type Sql } from '../../storage/postgres/database.ts';
 import { Files } from '../../storage/postgres/files.ts';
 import { Idempotency } from '../../storage/postgres/idempotency.ts';
 import { type NewRequest, Requests } from '../../storage/postgres/requests.ts';
+import { Reservations } from '../../storage/postgres/reservations.ts';
 import { RunEvents } from '../../storage/postgres/run-events.ts';
 import { Runs } from '../../storage/postgres/runs.ts';
 import { DEFAULT_SETTINGS, type VirtualKeySettings } from '../../storage/postgres/virtual-keys.ts';
@@ -71,6 +76,14 @@ export function useDatabase(): TestDatabase {
   });
   afterAll(() => database.db?.destroy());
   return database;
+}
+
+/** What calls take from limits and budgets; nobody is told of budgets. */
+export function moneyOf(db: Sql): Pick<CallsDeps, 'db' | 'quota' | 'admissions' | 'reservations'> {
+  const reservations = new Reservations(db);
+  const logger = pino({ level: 'silent' });
+  const quota = new Quota({ db, counters: new MemoryCounters(), reservations, tellsOfBudgets: true, logger });
+  return { db, quota, admissions: new Admissions(db), reservations };
 }
 
 /** What calls show, with nobody waiting for runs in the background. */

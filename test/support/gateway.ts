@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import OpenAI from 'openai';
 import { type Logger, pino } from 'pino';
 import { inject } from 'vitest';
-import { createGateway, type Gateway } from '../../cli/gateway.ts';
+import { createGateway, type Gateway, type GatewayOptions } from '../../cli/gateway.ts';
 import { loadConfig } from '../../config/load.ts';
 import { loadSettings } from '../../config/settings.ts';
 import { installRuntime } from '../../workers/runtime.ts';
@@ -49,8 +49,9 @@ function logRuntimeTo(logger: Logger): void {
 export async function startGateway(
   yaml: string,
   parts: Parts = 'embedded',
-  { logger = quiet, redisUrl = inject('redis') ?? undefined }: { logger?: Logger; redisUrl?: string | undefined } = {},
+  overrides: Partial<GatewayOptions> = {},
 ): Promise<TestGateway> {
+  const { logger = quiet, redisUrl = inject('redis') ?? undefined } = overrides;
   logRuntimeTo(logger);
   const dir = mkdtempSync(join(tmpdir(), 'holdfast-gateway-'));
   const configFile = join(dir, 'gateway.yaml');
@@ -61,7 +62,7 @@ export async function startGateway(
   // A schedule would outlive the gateway, whose task queue nobody serves any more.
   config.gateway.budgets.sweep_interval = 0;
 
-  const taskQueue = `test-${crypto.randomUUID()}`;
+  const { taskQueue = `test-${crypto.randomUUID()}` } = overrides;
   const real = parts === 'configured' ? inject('postgres') : null;
   const gateway = await createGateway({
     config,
@@ -70,13 +71,14 @@ export async function startGateway(
     databaseUrl: real ?? inject('embeddedPostgres'),
     databasePool: real ? 10 : 1,
     oldSchema: 'migrate',
-    redisUrl: parts === 'configured' ? redisUrl : undefined,
     temporalAddress: inject('temporal'),
     taskQueue,
     masterKey: MASTER_KEY,
     encryptionKey: ENCRYPTION_KEY,
     previousEncryptionKeys: [],
     roles: { api: true, worker: true },
+    ...overrides,
+    redisUrl: parts === 'configured' ? redisUrl : undefined,
   });
   await gateway.app?.listen({ host: '127.0.0.1', port: 0 });
   const address = gateway.app?.server.address() as AddressInfo | undefined;

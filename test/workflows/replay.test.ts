@@ -130,8 +130,8 @@ background: { native_batches: false }
       const second = ask(key, { 'x-holdfast-max-wait': '30' });
       await eventually(async () => {
         const { data } = await gateway.json('/logs?limit=1');
-        const { events } = await client.workflow.getHandle(data[0].id).fetchHistory();
-        return events?.some((event) => event.timerStartedEventAttributes);
+        const { raw } = await client.workflow.getHandle(data[0].id).describe();
+        return raw.pendingActivities?.some(({ lastFailure }) => lastFailure);
       });
       release();
       await first;

@@ -3,7 +3,7 @@ import { HoldfastError } from '../domain/errors.ts';
 import type { AdmissionRequest } from '../domain/model-call.ts';
 import type { RateLimit } from '../domain/rate-limit.ts';
 import type { Admission, Counters } from '../storage/counters/counters.ts';
-import { toFailure } from './failures.ts';
+import { CallFailed } from './call-failed.ts';
 
 export interface AdmissionDeps {
   readonly counters: Counters;
@@ -31,7 +31,7 @@ const UNAVAILABLE_STEP_MS = 500;
 
 /**
  * Takes a request from all of its limits or from none. Returns the milliseconds after which it has to ask again, or
- * undefined once it is admitted. Fails with `policy_rate_limited`, or `gateway_unavailable` where its limits fail closed.
+ * undefined once it is admitted. Throws `CallFailed` with `policy_rate_limited`, or `gateway_unavailable` where its limits fail closed.
  */
 export function createAdmit({ counters, logger }: AdmissionDeps) {
   return async (
@@ -50,13 +50,13 @@ export function createAdmit({ counters, logger }: AdmissionDeps) {
       logger.warn({ err: error, run: requestId }, 'Rate limits cannot be checked');
       if (whenUnavailable === 'open') return undefined;
       if (waitedMs < Math.max(PATIENCE_MS, maxWaitMs) && untilDeadline > 0) return UNAVAILABLE_STEP_MS;
-      throw toFailure(unavailable());
+      throw new CallFailed(unavailable());
     }
     if (admission.admitted) return undefined;
     const { limit, retryAfterMs } = admission;
     if (left > 0 && Number.isFinite(retryAfterMs))
       return Math.ceil(Math.min(stepOf(limit, retryAfterMs, waitedMs), left));
-    throw toFailure(rateLimited(limit, retryAfterMs));
+    throw new CallFailed(rateLimited(limit, retryAfterMs));
   };
 }
 
