@@ -1,6 +1,7 @@
 import { CancelledFailure, Context } from '@temporalio/activity';
 import { CallFailed } from '../calls/call-failed.ts';
 import type { Calls } from '../calls/calls.ts';
+import type { TargetKey } from '../domain/attempt.ts';
 import { HoldfastError, toHoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import { toFailure, toInfrastructureFailure } from './failures.ts';
@@ -12,9 +13,15 @@ export interface ProviderCallDeps {
   readonly calls: Calls;
 }
 
-/** The activity behind every model call. It is a regular activity: it may take minutes and must notice a dead worker. */
 export function createProviderCallActivities({ calls }: ProviderCallDeps) {
   return {
+    /**
+     * The answer of a call that was made while its workflow was started, if it was quick: the run is over with its first
+     * workflow task then. Makes no call, so it may be a local activity.
+     */
+    answerAtHand: (target: TargetKey): Promise<ModelCallResult | undefined> => calls.answerAtHand(target),
+
+    /** Behind every model call. It is a regular activity: it may take minutes and must notice a dead worker. */
     async callProvider(call: TargetCall): Promise<ModelCallResult> {
       const context = Context.current();
       const heartbeat = setInterval(() => context.heartbeat(), HEARTBEAT_MS);

@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
-import { type AttemptKey, keyOf } from '../domain/attempt.ts';
+import { type AttemptKey, keyOf, type TargetKey } from '../domain/attempt.ts';
 import type { ModelRequest } from '../domain/chat.ts';
 import { HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { AdmissionRequest, ModelCallResult, TargetCall } from '../domain/model-call.ts';
@@ -30,6 +31,8 @@ export interface CallsDeps extends AnswersDeps {
 const MAX_LOST_CALLS = 5;
 /** Calls made at the same time, beyond which none is made ahead of its activity. */
 const MAX_AHEAD = 1_000;
+/** Milliseconds a workflow task waits for an answer; cancels and other messages of the run wait with it. */
+const AT_HAND_MS = 50;
 /** Milliseconds that another process gets to journal the end of a call that was cancelled here. */
 const LAST_WORD_MS = 3_000;
 /** Milliseconds within which an activity joins the call that was made ahead of it; after that it reads the journal. */
@@ -111,6 +114,16 @@ export class Calls {
       if (result) return result;
       known = undefined;
     }
+  }
+
+  /** The answer of a call that was made ahead, if it is there within `AT_HAND_MS`; undefined leaves it to `run`. */
+  async answerAtHand(target: TargetKey): Promise<ModelCallResult | undefined> {
+    const key = keyOf(target);
+    const ahead = this.ahead.get(key);
+    if (!ahead) return undefined;
+    const answer = await Promise.race([ahead.step.catch(() => undefined), sleep(AT_HAND_MS)]);
+    if (answer) this.ahead.delete(key);
+    return answer ?? undefined;
   }
 
   /**

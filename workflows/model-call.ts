@@ -27,6 +27,13 @@ const localQuota = proxyLocalActivities<Quota>({
   summary: 'quota and ledger',
 });
 
+/** Looks into the worker's memory. */
+const { answerAtHand } = proxyLocalActivities<Pick<Activities, 'answerAtHand'>>({
+  startToCloseTimeout: '20 seconds',
+  retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
+  summary: 'answer at hand',
+});
+
 /** A worker that says nothing for this long is dead. */
 const HEARTBEAT_TIMEOUT_MS = 5_000;
 /** What an activity may take beyond its own limits, which it enforces itself. */
@@ -125,7 +132,7 @@ async function tryTargets(call: ModelCall, controls: CallControls | undefined): 
     try {
       // Also before the first: it may have been paused while it waited for a limit.
       await controls?.gate();
-      const result = await callTarget(call, index, controls?.maxCostNanos);
+      const result = (await atHand(call, index)) ?? (await callTarget(call, index, controls?.maxCostNanos));
       if (index > 0) logFallbackSuccess(call, index);
       return result;
     } catch (error) {
@@ -134,6 +141,12 @@ async function tryTargets(call: ModelCall, controls: CallControls | undefined): 
       logFallback(call, index, target, next, info);
     }
   }
+}
+
+/** Who accepted the request may have made its first call meanwhile. */
+async function atHand(call: ModelCall, targetIndex: number): Promise<ModelCallResult | undefined> {
+  if (!call.checkedByCall || targetIndex > 0) return undefined;
+  return answerAtHand({ requestId: call.requestId, targetIndex });
 }
 
 function callTarget(

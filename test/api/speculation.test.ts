@@ -182,21 +182,31 @@ describe('a first call ahead of its workflow', () => {
     });
   });
 
-  it('leaves the same history as one by the workflow', async () => {
-    upstream.reply = () => ({ body: openaiCompletion('hi') });
-    const off = await startGateway(yaml(OFF), 'configured');
-    const historyOf = async (via: TestGateway) => {
-      const response = await via.fetch('/v1/chat/completions', { json: body });
-      const handle = client.workflow.getHandle(response.headers.get('x-holdfast-run-id') ?? '');
-      const result = await handle.result();
-      const { events } = await handle.fetchHistory();
-      return { result, events: (events ?? []).map(({ eventType }) => temporal.api.enums.v1.EventType[eventType ?? 0]) };
+  const eventsOf = async (via: TestGateway) => {
+    const response = await via.fetch('/v1/chat/completions', { json: body });
+    const handle = client.workflow.getHandle(response.headers.get('x-holdfast-run-id') ?? '');
+    const { responseRef: _, ...result } = (await handle.result()) as { responseRef: string };
+    const { events } = await handle.fetchHistory();
+    return {
+      result,
+      events: (events ?? []).map(({ eventType }) => temporal.api.enums.v1.EventType[eventType ?? 0] ?? ''),
     };
-    const { responseRef, ...result } = (await historyOf(gateway)).result as { responseRef: string };
-    const without = await historyOf(off);
-    expect(without.result).toMatchObject(result);
-    expect((await historyOf(gateway)).events).toEqual(without.events);
+  };
+
+  it('leaves the same history as one by the workflow', async () => {
+    upstream.reply = () => ({ body: openaiCompletion('hi'), delayMs: 500 });
+    const off = await startGateway(yaml(OFF), 'configured');
+    const without = await eventsOf(off);
+    expect(without.events).toContain('EVENT_TYPE_ACTIVITY_TASK_COMPLETED');
+    expect(await eventsOf(gateway)).toEqual(without);
     await off.stop();
+  });
+
+  it('that is answered at once ends its run with the first workflow task', async () => {
+    upstream.reply = () => ({ body: openaiCompletion('hi') });
+    const { events } = await eventsOf(gateway);
+    expect(events.filter((type) => /TASK_COMPLETED/.test(type))).toEqual(['EVENT_TYPE_WORKFLOW_TASK_COMPLETED']);
+    expect(events.at(-1)).toBe('EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED');
   });
 });
 
@@ -294,22 +304,28 @@ describe('a first call in a front door without a worker', () => {
 
 describe('a start that Temporal refuses', () => {
   it.each([
-    ['stops the call, and settles it', held, [CANCELLED]],
-    ['is told although the answer was there', () => {}, [{ n: 1, state: 'succeeded' }]],
-  ])('%s', async (_name, prepare: () => unknown, attempts) => {
-    const namespace = `missing-${crypto.randomUUID()}`;
+    ['stops the call, and settles it', held, 'claimed', [CANCELLED]],
+    ['is told although the answer was there', () => {}, 'succeeded', [{ n: 1, state: 'succeeded' }]],
+  ])('%s', async (_name, prepare: () => unknown, until, attempts) => {
+    const server = new HeldServer(inject('temporal'));
     const gateway = await startGateway(yaml(), 'configured', {
       roles: { api: true, worker: false },
-      env: { TEMPORAL_NAMESPACE: namespace },
+      temporalAddress: await server.start(),
+      env: { TEMPORAL_NAMESPACE: `missing-${crypto.randomUUID()}` },
     });
     upstream.reply = () => ({ body: openaiCompletion('early') });
     prepare();
-    const response = await gateway.fetch('/v1/chat/completions', { json: body });
+    server.hold();
+    const asking = gateway.fetch('/v1/chat/completions', { json: body });
+    await eventually(async () => calls() === 1 && (await newest(gateway)).attempts[0].state === until);
+    server.release();
+    const response = await asking;
     expect(response.status).toBe(503);
     expect(response.headers.get('retry-after')).toBeTruthy();
     const row = await newest(gateway);
     expect(row.completed_at).toBeTruthy();
     expect(row.attempts).toMatchObject(attempts);
     await gateway.stop();
+    await server.stop();
   });
 });
