@@ -3,7 +3,7 @@ SOURCES := $(shell find activities api calls cli config domain embedded planning
 INSTALLED := node_modules/.package-lock.json
 BUILT := dist/workflow-bundle.js
 
-.PHONY: start test test-slow check format bench bench-admission bench-batches clean node
+.PHONY: start test test-slow check format bench bench-postgres bench-streaming bench-admission bench-batches clean node
 
 start: $(BUILT)
 	@node dist/cli/main.js start
@@ -27,6 +27,14 @@ format: $(INSTALLED)
 # Overhead beside the upstream itself, LiteLLM and Portkey, in one run.
 bench: $(BUILT)
 	bench/overhead/run.sh
+
+# The same on a real Postgres and Redis, and a Temporal server on that Postgres.
+bench-postgres: $(BUILT)
+	bench/overhead/postgres.sh
+
+# A thousand streams at once.
+bench-streaming: $(BUILT)
+	bench/streaming/run.sh
 
 # What it costs to let a request in, as keys and ledger grow.
 bench-admission: $(BUILT)

@@ -30,6 +30,7 @@ import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import type { Webhooks } from '../storage/postgres/webhooks.ts';
 import type { JournalledStreamLog } from '../storage/streams/journalled.ts';
 import type { StreamLog } from '../storage/streams/stream-log.ts';
+import type { Entrance } from './runs/entrance.ts';
 import type { TemporalReports } from './runs/temporal-reports.ts';
 import type { TemporalRuns } from './runs/temporal-runs.ts';
 import type { TemporalWebhooks } from './runs/temporal-webhooks.ts';
@@ -74,6 +75,8 @@ export interface ApiDeps {
   /** What the database knows of runs in the background. */
   readonly storedRuns: Runs;
   readonly runs: TemporalRuns;
+  /** Where requests wait whose callers do. */
+  readonly entrance: Entrance;
   readonly reportRuns: TemporalReports;
   readonly webhookRuns: TemporalWebhooks;
   /** Those that this process makes: first ones ahead of their workflows, and in a worker the rest. */

@@ -78,6 +78,8 @@ export class Calls {
   private readonly inFlight = new Map<string, Running>();
   /** Calls that no activity has joined yet, also when they are over. */
   private readonly ahead = new LRUCache<string, Running>({ max: MAX_AHEAD, ttl: AHEAD_TTL_MS });
+  /** First calls that have room in all limits, but were not made ahead after all. */
+  private readonly admitted = new LRUCache<string, true>({ max: MAX_AHEAD, ttl: AHEAD_TTL_MS });
   private readonly deps: CallsDeps;
   private readonly answers: Answers;
 
@@ -136,8 +138,10 @@ export class Calls {
     try {
       const ready = await this.ready(call, []);
       if ('refused' in ready || (await this.mustWait(call, ready))) return undefined;
+      const key = keyOf(call);
+      this.admitted.set(key, true);
       const begin = (signal: AbortSignal | undefined): BegunCall => {
-        const key = keyOf(call);
+        this.admitted.delete(key);
         const signals = signal ?? new AbortController().signal;
         const running = this.execute(key, signals, (aborted) => this.make(call, ready, [], aborted));
         this.ahead.set(key, running);
@@ -243,6 +247,7 @@ export class Calls {
 
   /** Takes the call from the caller's limits and the provider's; what is thrown if it has to wait for them. */
   private async mustWait(call: TargetCall, { key, chosen }: Ready): Promise<CallFailed | undefined> {
+    if (isFirst(key) && this.admitted.delete(keyOf(key))) return undefined;
     if (call.admission && isFirst(key)) {
       const waitedMs = Date.now() - (call.admission.since ?? Date.now());
       const at = { deadlineAt: call.deadlineAt, waitedMs };

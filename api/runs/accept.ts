@@ -80,7 +80,8 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     await ahead?.drop();
     throw error;
   });
-  await startCall(deps, incoming, prepared, begins ? ahead : undefined);
+  // The first request of a month has no counters yet.
+  await startCall(deps, incoming, prepared, begins ? ahead : await claimed(deps, ahead));
   return { ...about, id, requestId: prepared.row.requestId, origin: 'own' };
 }
 
@@ -112,11 +113,9 @@ async function prepareAhead({ config, calls }: ApiDeps, { call }: PreparedCall):
   return config.gateway.speculation.enabled ? calls.prepareAhead(targetCallOf(call, 0)) : undefined;
 }
 
-/** The same for a request that is stored already: only who stored it may ask. */
-async function claimAhead(deps: ApiDeps, prepared: PreparedCall): Promise<CallAhead | undefined> {
-  const ahead = await prepareAhead(deps, prepared);
-  const claimed = ahead && (await deps.admissions.admit(ahead.first)).state === 'claimed';
-  return claimed ? ahead : undefined;
+/** The call, if it can be claimed for a request that is stored already: only who stored it may ask. */
+async function claimed({ admissions }: ApiDeps, ahead: CallAhead | undefined): Promise<CallAhead | undefined> {
+  return ahead && (await admissions.admit(ahead.first)).state === 'claimed' ? ahead : undefined;
 }
 
 /** Makes a request, or joins an identical one under way. */
@@ -137,7 +136,7 @@ async function acceptShared(
     }
     await deps.requests.insert(row);
   }
-  await startCall(deps, incoming, prepared, await claimAhead(deps, prepared));
+  await startCall(deps, incoming, prepared, await claimed(deps, await prepareAhead(deps, prepared)));
   return { ...about, id: row.id, requestId: row.requestId, origin: 'own' };
 }
 
@@ -158,7 +157,7 @@ async function acceptOnce(
       await incoming.store?.(transaction, row.id, about.acceptedAt);
     });
     if (id === row.id) {
-      await startCall(deps, incoming, prepared, await claimAhead(deps, prepared));
+      await startCall(deps, incoming, prepared, await claimed(deps, await prepareAhead(deps, prepared)));
       return { ...about, id, requestId: row.requestId, origin: 'own' };
     }
     const earlier = await deps.requests.find(id, caller.owner, undefined);

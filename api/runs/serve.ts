@@ -42,7 +42,11 @@ export async function startRun(
   else reply.raw.once('close', onClose);
   // The answer of others is not the caller's to end, and one that can be fetched is waited for.
   const ends = known || share ? undefined : gone.signal;
-  const run = await acceptRun(deps, { ...incoming, caller, requestId, idempotencyKey, share, terms, gone: ends });
+  const run = await deps.entrance.pass(async () => {
+    // While it waited for its turn.
+    if (ends?.aborted) throw new HoldfastError('gateway_cancelled', 'The caller hung up.');
+    return acceptRun(deps, { ...incoming, caller, requestId, idempotencyKey, share, terms, gone: ends });
+  });
   request.limits = run.limits;
   if (!known) whenAborted(gone.signal, () => void hangUp(deps, run.id, share));
   reply.header('x-request-id', run.requestId).header('x-holdfast-run-id', run.id);

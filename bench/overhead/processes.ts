@@ -42,26 +42,56 @@ export const freePort = (): Promise<number> =>
     });
   });
 
-/** CPU seconds that a process and all its descendants have used (Linux). */
-export function cpuSeconds(root: number): number {
+interface Use {
+  /** Ticks of CPU time. */
+  readonly ticks: number;
+  readonly rssPages: number;
+}
+
+/** What the processes and all their descendants use (Linux). */
+function useOf(roots: readonly number[]): Use {
   const parents = new Map<number, number>();
-  const ticks = new Map<number, number>();
+  const uses = new Map<number, Use>();
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
       const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       parents.set(Number(name), Number(fields[1]));
-      ticks.set(Number(name), Number(fields[11]) + Number(fields[12]));
+      uses.set(Number(name), { ticks: Number(fields[11]) + Number(fields[12]), rssPages: Number(fields[21]) });
     } catch {
       // It ended while we looked.
     }
   }
-  const belongs = (pid: number): boolean => pid === root || (parents.has(pid) && belongs(parents.get(pid) ?? 0));
-  let total = 0;
-  for (const [pid, used] of ticks) if (belongs(pid)) total += used;
-  return total / TICKS_PER_SECOND;
+  const belongs = (pid: number): boolean => roots.includes(pid) || (parents.has(pid) && belongs(parents.get(pid) ?? 0));
+  let [ticks, rssPages] = [0, 0];
+  for (const [pid, use] of uses) {
+    if (!belongs(pid)) continue;
+    ticks += use.ticks;
+    rssPages += use.rssPages;
+  }
+  return { ticks, rssPages };
 }
 
-/** USER_HZ is 100 on every Linux that Node runs on. */
+export const cpuSeconds = (roots: readonly number[]): number => useOf(roots).ticks / TICKS_PER_SECOND;
+
+export const memoryMb = (roots: readonly number[]): number => (useOf(roots).rssPages * PAGE_BYTES) / 2 ** 20;
+
+/** Seconds until the processes use less than a quarter of a core: what their last load left behind is done then. */
+export async function untilIdle(roots: readonly number[]): Promise<number> {
+  const started = performance.now();
+  for (let before = cpuSeconds(roots); ; ) {
+    const lookedAt = performance.now();
+    await sleep(IDLE_STEP_MS);
+    const now = cpuSeconds(roots);
+    const idle = (now - before) * 1000 < IDLE_STEP_MS / 4;
+    if (idle || lookedAt - started > MAX_IDLE_MS) return (lookedAt - started) / 1000;
+    before = now;
+  }
+}
+
+const IDLE_STEP_MS = 500;
+const MAX_IDLE_MS = 60_000;
+/** USER_HZ is 100, and a page 4 KB, on every Linux that Node runs on here. */
 const TICKS_PER_SECOND = 100;
+const PAGE_BYTES = 4096;

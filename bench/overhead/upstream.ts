@@ -1,24 +1,55 @@
-import { createServer } from 'node:http';
+import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-// An upstream that answers at once, so that everything measured is the gateway's. Prints its port.
+// An OpenAI-compatible upstream whose first path segment says how fast it is: `/instant`, `/slow` (300 ms before the first
+// byte) or `/paced` (200 tokens at 50 a second, streams only). Prints its port.
+
+const SLOW_MS = 300;
+const TOKENS = 200;
+const TOKENS_PER_SECOND = 50;
+
+const about = { id: 'chatcmpl-bench', created: 1, model: 'gpt-5-mini' };
+const usage = { prompt_tokens: 9, completion_tokens: 9, total_tokens: 18 };
+const words = ['Hello!', ' How', ' can', ' I', ' help', ' you', ' today', '?'];
 
 const completion = Buffer.from(
   JSON.stringify({
-    id: 'chatcmpl-bench',
+    ...about,
     object: 'chat.completion',
-    created: 1,
-    model: 'gpt-5-mini',
-    choices: [
-      { index: 0, message: { role: 'assistant', content: 'Hello! How can I help you today?' }, finish_reason: 'stop' },
-    ],
-    usage: { prompt_tokens: 9, completion_tokens: 9, total_tokens: 18 },
+    choices: [{ index: 0, message: { role: 'assistant', content: words.join('') }, finish_reason: 'stop' }],
+    usage,
   }),
 );
 
+const chunk = (choices: readonly object[], more: object = {}): string =>
+  `data: ${JSON.stringify({ ...about, object: 'chat.completion.chunk', choices, ...more })}\n\n`;
+const token = (content: string): string => chunk([{ index: 0, delta: { content }, finish_reason: null }]);
+const END = `${chunk([{ index: 0, delta: {}, finish_reason: 'stop' }])}${chunk([], { usage })}data: [DONE]\n\n`;
+
+async function stream(response: ServerResponse, paced: boolean): Promise<void> {
+  response.writeHead(200, { 'content-type': 'text/event-stream' });
+  if (!paced) {
+    response.end(words.map(token).join('') + END);
+    return;
+  }
+  const started = performance.now();
+  for (let i = 0; i < TOKENS && !response.destroyed; i += 1) {
+    // By the clock, so that a late timer does not make the stream slower.
+    await sleep(Math.max(0, started + (i * 1000) / TOKENS_PER_SECOND - performance.now()));
+    // What it was sent at, for readers in the same machine to compare with.
+    response.write(token(` ${(performance.timeOrigin + performance.now()).toFixed(1)}`));
+  }
+  response.end(END);
+}
+
 const server = createServer((request, response) => {
-  request.resume();
-  request.once('end', () => {
+  const parts: Buffer[] = [];
+  request.on('data', (part: Buffer) => parts.push(part));
+  request.once('end', async () => {
+    const [, speed] = request.url?.split('/') ?? [];
+    if (speed === 'slow') await sleep(SLOW_MS);
+    if (Buffer.concat(parts).includes('"stream":true')) return stream(response, speed === 'paced');
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': completion.length });
     response.end(completion);
   });
