@@ -118,6 +118,8 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const temporal = await connectTemporal(options.temporalAddress, options.env, logger);
     closers.push(() => temporal.connection.close());
 
+    const version = readVersion();
+    const buildId = `holdfast-${version}`;
     const providers = createProviders(config.providers);
     const budgetWebhook = config.gateway.budgets.webhook;
     const keks = { current: options.encryptionKey, previous: options.previousEncryptionKeys };
@@ -177,6 +179,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         connection: temporal.connection,
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
+        buildId,
         activities: createActivities({
           db,
           quota,
@@ -272,14 +275,14 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           journal,
           storedRuns: runs,
           entrance: new Entrance({ width: ENTRANCE_WIDTH, patienceMs: ENTRANCE_PATIENCE_MS }),
-          runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue }),
+          runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue, buildId }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
           webhookRuns: new TemporalWebhooks({ ...temporal, taskQueue: options.taskQueue }),
           calls,
           admissions,
           redis: options.redisUrl ? 'configured' : 'embedded',
           isReady: () => ready,
-          version: readVersion(),
+          version,
         })
       : undefined;
 

@@ -11,6 +11,7 @@ export interface GatewayWorkerOptions {
   readonly connection: NativeConnection;
   readonly namespace: string;
   readonly taskQueue: string;
+  readonly buildId: string;
   readonly activities: Activities;
   readonly workflowBundle: WorkflowBundleOption;
   /** Milliseconds that running calls get to finish on shutdown. */
@@ -49,6 +50,7 @@ const common = (options: GatewayWorkerOptions): WorkerOptions => ({
   namespace: options.namespace,
   taskQueue: options.taskQueue,
   identity: `${process.pid}@${hostname()}`,
+  buildId: options.buildId,
   workflowBundle: options.workflowBundle,
   activities: options.activities,
   reuseV8Context: true,

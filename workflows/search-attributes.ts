@@ -9,3 +9,12 @@ export const SEARCH_ATTRIBUTES = {
   report: defineSearchAttributeKey('HoldfastReport', SearchAttributeType.KEYWORD),
   provider: defineSearchAttributeKey('HoldfastProvider', SearchAttributeType.KEYWORD),
 } as const;
+
+/**
+ * What the server notes of a run after its first workflow task, by the worker that did it. A run that starts with the
+ * same note is spared one of its three records in the list of runs.
+ */
+export const buildIdsOf = (buildId: string) => ({
+  key: defineSearchAttributeKey('BuildIds', SearchAttributeType.KEYWORD_LIST),
+  value: ['unversioned', `unversioned:${buildId}`],
+});

@@ -11,9 +11,9 @@ const PATIENCE_MS = 60_000;
 /** Cost reports on demand. */
 export class TemporalReports {
   private readonly client: Client;
-  private readonly options: TemporalRunsOptions;
+  private readonly options: Omit<TemporalRunsOptions, 'buildId'>;
 
-  constructor(options: TemporalRunsOptions) {
+  constructor(options: Omit<TemporalRunsOptions, 'buildId'>) {
     this.options = options;
     this.client = new Client({ connection: options.connection, namespace: options.namespace });
   }

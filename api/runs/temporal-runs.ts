@@ -16,7 +16,7 @@ import type { BatchInput, batch } from '../../workflows/batch.ts';
 import type { CompletionInput, completion } from '../../workflows/completion.ts';
 import type { job } from '../../workflows/job.ts';
 import { pauseRun, type Resumption, resumeRun } from '../../workflows/messages.ts';
-import { SEARCH_ATTRIBUTES } from '../../workflows/search-attributes.ts';
+import { buildIdsOf, SEARCH_ATTRIBUTES } from '../../workflows/search-attributes.ts';
 
 export interface TemporalRunsOptions {
   readonly connection: ConnectionLike;
@@ -24,6 +24,8 @@ export interface TemporalRunsOptions {
   readonly taskQueue: string;
   /** Whether the namespace knows the gateway's search attributes. */
   readonly searchable: boolean;
+  /** Of workers of this version. */
+  readonly buildId: string;
 }
 
 export interface NewRun {
@@ -190,7 +192,7 @@ export class TemporalRuns {
   }
 
   private common({ id, call, team, keyName, modelRequested }: NewRun) {
-    const { searchable } = this.options;
+    const { searchable, buildId } = this.options;
     const [target] = call.targets;
     return {
       workflowId: id,
@@ -203,6 +205,7 @@ export class TemporalRuns {
           ...(team ? [{ key: SEARCH_ATTRIBUTES.team, value: team }] : []),
           { key: SEARCH_ATTRIBUTES.key, value: keyName },
           { key: SEARCH_ATTRIBUTES.model, value: target?.model ?? modelRequested },
+          buildIdsOf(buildId),
           ...(target ? [{ key: SEARCH_ATTRIBUTES.provider, value: target.provider }] : []),
         ],
       }),

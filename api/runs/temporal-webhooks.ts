@@ -11,7 +11,7 @@ export class TemporalWebhooks {
   private readonly client: Client;
   private readonly taskQueue: string;
 
-  constructor({ connection, namespace, taskQueue }: TemporalRunsOptions) {
+  constructor({ connection, namespace, taskQueue }: Omit<TemporalRunsOptions, 'buildId'>) {
     this.client = new Client({ connection, namespace });
     this.taskQueue = taskQueue;
   }
