@@ -49,7 +49,7 @@ export class CallStreams {
 
   /** The run was cancelled while another process makes its call for a caller who waits. */
   async cancelled(call: TargetCall, error: HoldfastError): Promise<void> {
-    if (call.background || error.code !== 'gateway_cancelled') return;
+    if (call.background) return;
     const item = { type: 'failed', error: error.info } as const;
     await this.deps.streams
       .append(call.requestId, RUN_EPOCH, [item])

@@ -380,9 +380,12 @@ export class Calls {
       return seenAsMine > 1 ? 'abandoned' : undefined;
     };
     const abandoned = await pollUntil(signal, look).catch(async (error: unknown) => {
+      const reason = abortReason(signal);
       // Who makes the call hears of it as the caller does, and what it cost so far is booked.
-      await this.deps.streams.cancelled(call, abortReason(signal));
-      await pollUntil(AbortSignal.timeout(LAST_WORD_MS), look).catch(() => {});
+      if (reason.code === 'gateway_cancelled') {
+        await this.deps.streams.cancelled(call, reason);
+        await pollUntil(AbortSignal.timeout(LAST_WORD_MS), look).catch(() => {});
+      }
       throw error;
     });
     if (abandoned === 'abandoned') {

@@ -96,7 +96,7 @@ export interface Gateway {
  * tasks time out and are made again.
  */
 const ENTRANCE_WIDTH = 32;
-const ENTRANCE_PATIENCE_MS = 10_000;
+const ENTRANCE_PATIENCE_MS = 30_000;
 
 /** Wires a gateway process together. The only place that knows every part. */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {

@@ -5,20 +5,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . bench/peers.sh
 version=v1.29.1
-bin="${XDG_CACHE_HOME:-$HOME/.cache}/holdfast/bin"
-temporal_cli=$(compgen -G "$bin/temporal-*" | head -n 1)
-if [ ! -x "$bin/temporal-server-$version" ]; then
+cached="${XDG_CACHE_HOME:-$HOME/.cache}/holdfast/bin"
+temporal_cli=$(compgen -G "$cached/temporal-*" | head -n 1)
+if [ ! -x "$cached/temporal-server-$version" ]; then
   echo "Building the Temporal server $version (a few minutes)…" >&2
   tmp=$(mktemp -d)
   GOBIN="$tmp" go install "go.temporal.io/server/cmd/server@$version" "go.temporal.io/server/cmd/tools/sql@$version"
-  mkdir -p "$bin"
-  mv "$tmp/sql" "$bin/temporal-sql-tool-$version"
-  mv "$tmp/server" "$bin/temporal-server-$version"
+  mkdir -p "$cached"
+  mv "$tmp/sql" "$cached/temporal-sql-tool-$version"
+  mv "$tmp/server" "$cached/temporal-server-$version"
 fi
 schema="$(go env GOMODCACHE)/go.temporal.io/server@$version/schema/postgresql/v12"
 
 . bench/servers.sh -c max_connections=200
-sql_tool() { "$bin/temporal-sql-tool-$version" --plugin postgres12 --ep 127.0.0.1 -p "$port" -u postgres --pw '' "$@" >&2; }
+sql_tool() { "$cached/temporal-sql-tool-$version" --plugin postgres12 --ep 127.0.0.1 -p "$port" -u postgres --pw '' "$@" >/dev/null 2>&1; }
 for store in temporal visibility; do
   database=$([ "$store" = temporal ] && echo temporal || echo temporal_visibility)
   sql_tool --db "$database" create
@@ -26,12 +26,16 @@ for store in temporal visibility; do
   sql_tool --db "$database" update-schema -d "$schema/$store/versioned"
 done
 
-grpc=$(free_port)
+# Temporal keeps its ports as smallints.
+low_port() {
+  node -e 'const t=()=>{const s=require("net").createServer();s.once("error",t);s.listen(20000+Math.floor(Math.random()*12000),"127.0.0.1",()=>{console.log(s.address().port);s.close()})};t()'
+}
+grpc=$(low_port)
 mkdir "$dir/config"
 datastore() {
   echo "{ sql: { pluginName: postgres12, databaseName: $1, connectAddr: '127.0.0.1:$port', connectProtocol: tcp, user: postgres, password: '', maxConns: $2, maxIdleConns: $2, maxConnLifetime: 1h } }"
 }
-service() { echo "{ rpc: { grpcPort: $1, membershipPort: $(free_port), bindOnLocalHost: true } }"; }
+service() { echo "{ rpc: { grpcPort: $1, membershipPort: $(low_port), bindOnLocalHost: true } }"; }
 cat >"$dir/config/bench.yaml" <<YAML
 log: { stdout: true, level: error }
 persistence:
@@ -44,9 +48,9 @@ persistence:
 global: { membership: { maxJoinDuration: 30s, broadcastAddress: 127.0.0.1 } }
 services:
   frontend: $(service "$grpc")
-  matching: $(service "$(free_port)")
-  history: $(service "$(free_port)")
-  worker: $(service "$(free_port)")
+  matching: $(service "$(low_port)")
+  history: $(service "$(low_port)")
+  worker: $(service "$(low_port)")
 clusterMetadata:
   enableGlobalNamespace: false
   failoverVersionIncrement: 10
@@ -56,7 +60,7 @@ clusterMetadata:
 dcRedirectionPolicy: { policy: noop }
 dynamicConfigClient: { filepath: "$PWD/deploy/temporal/dynamic-config.yaml", pollInterval: 60s }
 YAML
-"$bin/temporal-server-$version" --root "$dir" --config config --env bench --allow-no-auth start >"$dir/temporal.log" 2>&1 &
+"$cached/temporal-server-$version" --root "$dir" --config config --env bench --allow-no-auth start >"$dir/temporal.log" 2>&1 &
 temporal=$!
 stop() {
   kill "$temporal" 2>/dev/null && wait "$temporal" 2>/dev/null || true
@@ -64,7 +68,7 @@ stop() {
 }
 trap stop EXIT
 cli() { "$temporal_cli" --address "127.0.0.1:$grpc" "$@"; }
-for _ in $(seq 120); do cli operator cluster health >/dev/null 2>&1 && break || sleep 0.5; done
+for _ in $(seq 120); do cli operator cluster health >/dev/null 2>"$dir/health" && break || sleep 0.5; done
 cli operator namespace create --namespace default --retention 24h >/dev/null
 for _ in $(seq 60); do cli operator namespace describe --namespace default >/dev/null 2>&1 && break || sleep 0.5; done
 
