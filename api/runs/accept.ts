@@ -109,8 +109,10 @@ async function insert(
 }
 
 /** What the first call takes, if this process may make it before the workflow is there. */
-async function prepareAhead({ config, calls }: ApiDeps, { call }: PreparedCall): Promise<CallAhead | undefined> {
-  return config.gateway.speculation.enabled ? calls.prepareAhead(targetCallOf(call, 0)) : undefined;
+async function prepareAhead({ config, calls, runs }: ApiDeps, { call }: PreparedCall): Promise<CallAhead | undefined> {
+  // A call whose start is not acknowledged is paid for nothing.
+  const worthIt = config.gateway.speculation.enabled && runs.answering;
+  return worthIt ? calls.prepareAhead(targetCallOf(call, 0)) : undefined;
 }
 
 /** The call, if it can be claimed for a request that is stored already: only who stored it may ask. */

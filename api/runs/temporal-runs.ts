@@ -65,6 +65,8 @@ const UNDECIDED_CODES: ReadonlySet<number> = new Set([1, 2, 4, 10, 14]);
 
 /** The front door's side of Temporal: starts runs, cancels them, and asks for results the stream log did not bring. */
 export class TemporalRuns {
+  /** Whether the last start was answered: where not, nothing is worth beginning before the next one is. */
+  answering = true;
   private readonly client: Client;
   private readonly options: TemporalRunsOptions;
 
@@ -120,9 +122,11 @@ export class TemporalRuns {
     for (;;) {
       try {
         await this.client.withDeadline(Date.now() + START_TIMEOUT_MS, startOnce);
+        this.answering = true;
         return;
       } catch (error) {
-        if (error instanceof WorkflowExecutionAlreadyStartedError) return;
+        this.answering = error instanceof WorkflowExecutionAlreadyStartedError;
+        if (this.answering) return;
         const undecided = isGrpcServiceError(error) && UNDECIDED_CODES.has(error.code);
         if (!undecided || Date.now() > giveUpAt) throw temporalUnavailable(error);
       }

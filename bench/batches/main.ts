@@ -67,9 +67,9 @@ const ended = (child: ChildProcess) => new Promise((resolve) => child.once('clos
 
 try {
   await ended(holdfast('migrate'));
-  holdfast('api');
+  const api = holdfast('api');
   const [victim] = [holdfast('worker'), holdfast('worker')];
-  await untilAnswers(`${url}/health/ready`, 300);
+  await untilAnswers(api, `${url}/health/ready`, 300);
 
   const client = new OpenAI({ apiKey: KEY, baseURL: `${url}/v1`, maxRetries: 0 });
   const lines = Array.from({ length: LINES }, (_, n) => ({

@@ -8,10 +8,14 @@ const children: ChildProcess[] = [];
 /** Starts a process that ends with this one. */
 export function start(command: string, args: readonly string[], env: Readonly<Record<string, string>>): ChildProcess {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-  child.stderr?.resume();
+  child.stderr?.on('data', (text: Buffer) => said.set(child, `${said.get(child) ?? ''}${text}`.slice(-SAID_LENGTH)));
   children.push(child);
   return child;
 }
+
+/** What processes said last on stderr, for when they end too soon. */
+const said = new WeakMap<ChildProcess, string>();
+const SAID_LENGTH = 4_000;
 
 export async function stopAll(): Promise<void> {
   for (const child of children) child.kill('SIGTERM');
@@ -23,12 +27,14 @@ export async function stopAll(): Promise<void> {
   );
 }
 
-export async function untilAnswers(url: string, seconds: number): Promise<void> {
+/** Throws when `child` ends first. */
+export async function untilAnswers(child: ChildProcess, url: string, seconds: number): Promise<void> {
   const giveUpAt = Date.now() + seconds * 1000;
   for (;;) {
     const response = await fetch(url).catch(() => undefined);
     await response?.body?.cancel();
     if (response && response.status < 500) return;
+    if (child.exitCode !== null) throw new Error(`It ended before ${url} answered:\n${said.get(child)}`);
     if (Date.now() > giveUpAt) throw new Error(`${url} did not answer within ${seconds} s`);
     await sleep(200);
   }

@@ -98,7 +98,7 @@ export async function startHoldfast(options: HoldfastOptions): Promise<Target> {
     });
     child.stdout?.resume();
     pid = child.pid ?? 0;
-    await untilAnswers(`http://127.0.0.1:${port}/health/ready`, 300);
+    await untilAnswers(child, `http://127.0.0.1:${port}/health/ready`, 300);
   });
   return {
     name,
@@ -125,7 +125,7 @@ export async function startLiteLLM(executable: string, upstream: number, dir: st
     const child = start(executable, args, env);
     child.stdout?.resume();
     pid = child.pid ?? 0;
-    await untilAnswers(`http://127.0.0.1:${port}/health/liveliness`, 120);
+    await untilAnswers(child, `http://127.0.0.1:${port}/health/liveliness`, 120);
   });
   return {
     name: 'LiteLLM',
@@ -142,7 +142,7 @@ export async function startPortkey(script: string, upstream: number): Promise<Ta
     const child = start(process.execPath, [script, `--port=${port}`, '--headless'], {});
     child.stdout?.resume();
     pid = child.pid ?? 0;
-    await untilAnswers(`http://127.0.0.1:${port}/`, 60);
+    await untilAnswers(child, `http://127.0.0.1:${port}/`, 60);
   });
   return {
     name: 'Portkey',

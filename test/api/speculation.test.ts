@@ -154,6 +154,27 @@ describe('a first call ahead of its workflow', () => {
     expect(started).toMatchObject({ attempt: 2 });
   });
 
+  it('is not made while Temporal does not answer', async () => {
+    upstream.reply = () => ({ body: openaiCompletion('hi') });
+    await server.cut();
+    const asking: Promise<Response>[] = [];
+    // The first of them finds out.
+    await eventually(async () => {
+      const requestId = crypto.randomUUID();
+      asking.push(ask({ headers: { 'x-request-id': requestId } }));
+      const { id } = await eventually(async () => {
+        const response = await gateway.fetch(`/v1/chat/completions/${requestId}`);
+        return response.status < 300 && ((await response.json()) as { id: string });
+      });
+      return (await rowOf(gateway, id)).attempts.length === 0;
+    });
+    const made = calls();
+    await server.mend();
+    for (const { status } of await Promise.all(asking)) expect([200, 503]).toContain(status);
+    expect(made).toBeLessThan(asking.length);
+    await eventually(async () => (await ask()).status === 200);
+  });
+
   it('is stopped by an operator who cancels the run', async () => {
     held();
     const asking = ask();

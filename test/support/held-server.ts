@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 export class HeldServer {
   private readonly sockets = new Set<Socket>();
   private holding = false;
+  private port = 0;
   private readonly server;
 
   /** @param address `host:port` of the server behind. */
@@ -41,6 +42,16 @@ export class HeldServer {
   release(): void {
     this.holding = false;
     for (const socket of this.sockets) socket.resume();
+  }
+
+  /** Breaks all connections and takes no new ones, until `mend`. */
+  async cut(): Promise<void> {
+    this.port = (this.server.address() as AddressInfo).port;
+    await this.stop();
+  }
+
+  mend(): Promise<void> {
+    return new Promise((resolve) => this.server.listen(this.port, '127.0.0.1', resolve));
   }
 
   async stop(): Promise<void> {
