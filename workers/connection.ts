@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
 import proto from '@temporalio/proto';
 import { NativeConnection } from '@temporalio/worker';
@@ -50,12 +51,37 @@ async function ensureSearchAttributes(
       namespace,
       searchAttributes: Object.fromEntries(missing.map((name) => [name, keyword])),
     });
-    return true;
+    return await untilKnown(connection, namespace, missing, logger);
   } catch (error) {
     logger.warn(
       { err: error },
       `Search attributes cannot be registered; create ${wanted.join(', ')} as Keyword to find runs by them`,
     );
     return false;
+  }
+}
+
+/** Milliseconds within which every part of a server has looked at its search attributes again; by default it is a minute. */
+const CACHE_PATIENCE_MS = 90_000;
+const LOOK_MS = 1_000;
+
+/** Until then a server refuses runs and schedules that have new search attributes. False if it takes too long. */
+async function untilKnown(
+  { workflowService }: NativeConnection,
+  namespace: string,
+  names: readonly string[],
+  logger: Logger,
+): Promise<boolean> {
+  const query = names.map((name) => `${name} = 'none'`).join(' OR ');
+  const giveUpAt = Date.now() + CACHE_PATIENCE_MS;
+  for (let told = false; ; told = true) {
+    try {
+      await workflowService.countWorkflowExecutions({ namespace, query });
+      return true;
+    } catch (error) {
+      if (Date.now() > giveUpAt) throw error;
+      if (!told) logger.warn('Waiting for Temporal to know the new search attributes, for a minute at most');
+      await sleep(LOOK_MS);
+    }
   }
 }

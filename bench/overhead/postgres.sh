@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 . bench/peers.sh
 version=v1.29.1
 cached="${XDG_CACHE_HOME:-$HOME/.cache}/holdfast/bin"
-temporal_cli=$(compgen -G "$cached/temporal-*" | head -n 1)
+temporal_cli=$(compgen -G "$cached/temporal-[0-9]*" | head -n 1)
 if [ ! -x "$cached/temporal-server-$version" ]; then
   echo "Building the Temporal server $version (a few minutes)…" >&2
   tmp=$(mktemp -d)
