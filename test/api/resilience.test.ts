@@ -129,6 +129,8 @@ describe('a fallback', () => {
       HoldfastKey: ['master'],
       HoldfastProvider: ['bedrock'],
       HoldfastModel: ['anthropic.claude-haiku-4-5-20251001-v1:0'],
+      // As it started: the worker's own note would be another record.
+      BuildIds: ['unversioned', expect.stringMatching(/^unversioned:holdfast-/)],
     });
   });
 
