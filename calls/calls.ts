@@ -142,8 +142,7 @@ export class Calls {
       this.admitted.set(key, true);
       const begin = (signal: AbortSignal | undefined): BegunCall => {
         this.admitted.delete(key);
-        const signals = signal ?? new AbortController().signal;
-        const running = this.execute(key, signals, (aborted) => this.make(call, ready, [], aborted));
+        const running = this.execute(key, signal, (aborted) => this.make(call, ready, [], aborted));
         this.ahead.set(key, running);
         return {
           abort: async () => {
@@ -179,11 +178,11 @@ export class Calls {
 
   private execute(
     key: string,
-    signal: AbortSignal,
+    signal: AbortSignal | undefined,
     make: (signal: AbortSignal) => Promise<ModelCallResult | undefined>,
   ): Running {
     const abort = new AbortController();
-    const step = make(AbortSignal.any([signal, abort.signal])).finally(() => {
+    const step = make(signal ? AbortSignal.any([signal, abort.signal]) : abort.signal).finally(() => {
       if (this.inFlight.get(key) === running) this.inFlight.delete(key);
     });
     // Nobody may have joined it by then.
@@ -247,8 +246,9 @@ export class Calls {
 
   /** Takes the call from the caller's limits and the provider's; what is thrown if it has to wait for them. */
   private async mustWait(call: TargetCall, { key, chosen }: Ready): Promise<CallFailed | undefined> {
-    if (isFirst(key) && this.admitted.delete(keyOf(key))) return undefined;
-    if (call.admission && isFirst(key)) {
+    const first = isFirst(key);
+    if (first && this.admitted.delete(keyOf(key))) return undefined;
+    if (first && call.admission) {
       const waitedMs = Date.now() - (call.admission.since ?? Date.now());
       const at = { deadlineAt: call.deadlineAt, waitedMs };
       const waitMs = await this.deps.quota.admit(call.requestId, call.admission, at);

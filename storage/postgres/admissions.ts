@@ -3,8 +3,8 @@ import type { ScopeType } from '../../domain/scope.ts';
 import { type Claim, insertClaim } from './attempts.ts';
 import { insertBody } from './bodies.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
-import { insertRequest, type NewRequest, toRequestIdConflict } from './requests.ts';
-import { type ExceededBudget, exceededOf, type NewReservation, openRequest, reserving } from './reservations.ts';
+import { insertRequest, type NewRequest, openRequest, toRequestIdConflict } from './requests.ts';
+import { type ExceededBudget, exceededOf, type NewReservation, reserving } from './reservations.ts';
 import { ensureCounters } from './spend-counters.ts';
 
 /** A request's first call: what is set aside for it, and who makes it. */

@@ -5,6 +5,7 @@ import type { NanoDollars, Usage } from '../../domain/money.ts';
 import { keepBody, type SealedBody } from './bodies.ts';
 import type { Sql } from './database.ts';
 import { type ErrorColumns, toErrorInfo } from './error-columns.ts';
+import { openRequest } from './requests.ts';
 
 export interface Claim extends AttemptKey {
   readonly provider: string;
@@ -63,8 +64,7 @@ export class Attempts {
   /** Takes attempt `n`. `taken`: somebody else has it. `closed`: the request is settled, nothing may be called for it. */
   async claim(claim: Claim): Promise<'claimed' | 'taken' | 'closed'> {
     const { rows } = await sql<{ open: boolean; claimed: boolean }>`
-      WITH open AS (
-        UPDATE llm_requests SET state = 'running' WHERE id = ${claim.requestId} AND completed_at IS NULL RETURNING id
+      WITH open AS (${openRequest(claim.requestId)}
       ), claimed AS (${insertClaim(claim, sql`open`)}
       )
       SELECT EXISTS (SELECT 1 FROM open) AS open, EXISTS (SELECT 1 FROM claimed) AS claimed`.execute(this.db);

@@ -68,6 +68,13 @@ export const insertRequest = (
      ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
      ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, ${state}, ${sharedKey})`;
 
+/**
+ * The request, unless it is settled. Updated and not only locked, so that a settlement that waits meanwhile notices that
+ * what it saw is out of date: otherwise it would leave behind what is reserved here.
+ */
+export const openRequest = (requestId: string) => sql`
+  UPDATE llm_requests SET state = 'running' WHERE id = ${requestId} AND completed_at IS NULL RETURNING *`;
+
 /** Says it as the caller did when `error` is an `x-request-id` that was used before. */
 export function toRequestIdConflict(error: unknown, requestId: string): unknown {
   if (!isUniqueViolation(error, 'llm_requests_owner_request_id_key')) return error;

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { NanoDollars } from '../../domain/money.ts';
 import type { ScopeType } from '../../domain/scope.ts';
 import { isUniqueViolation, type Sql } from './database.ts';
+import { openRequest } from './requests.ts';
 import { countersOf, ensureCounters } from './spend-counters.ts';
 
 export interface NewReservation {
@@ -142,13 +143,6 @@ export const reserving = ({ requestId, nanos, priceVersion }: NewReservation) =>
       (request_id, scope_type, scope_id, period, period_start, reserved_nanos, price_version)
     SELECT ${requestId}, scope_type, scope_id, period, period_start, ${nanos}::bigint, ${priceVersion} FROM counted
   )`;
-
-/**
- * The request, unless it is settled. Updated and not only locked, so that a settlement that waits meanwhile notices that
- * what it saw is out of date: otherwise it would leave behind what is reserved here.
- */
-export const openRequest = (requestId: string) => sql`
-  UPDATE llm_requests SET state = 'running' WHERE id = ${requestId} AND completed_at IS NULL RETURNING *`;
 
 const refusal = (verdict: Verdict): ReserveResult => ({ reserved: false, exceeded: exceededOf(verdict) });
 

@@ -2,20 +2,11 @@ import { expect, it } from 'vitest';
 import { newId } from '../../domain/ids.ts';
 import { NO_USAGE } from '../../domain/money.ts';
 import { NOBODY } from '../../domain/scope.ts';
-import { createCipher } from '../../storage/cipher.ts';
 import { Admissions, type FirstCall } from '../../storage/postgres/admissions.ts';
 import { Attempts } from '../../storage/postgres/attempts.ts';
-import { Bodies } from '../../storage/postgres/bodies.ts';
 import { Budgets } from '../../storage/postgres/budgets.ts';
-import type { NewRequest } from '../../storage/postgres/requests.ts';
 import { finishAndSettle, settle } from '../../storage/postgres/settlement.ts';
-import {
-  ENCRYPTION_KEY,
-  insertRequest,
-  onEveryDatabase,
-  onRealPostgres,
-  type TestDatabase,
-} from '../support/databases.ts';
+import { insertRequest, newRequest, onEveryDatabase, onRealPostgres, type TestDatabase } from '../support/databases.ts';
 
 const firstCall = (requestId: string, nanos = 10): FirstCall => ({
   reservation: { requestId, nanos, priceVersion: 'x' },
@@ -31,23 +22,7 @@ const newTeam = async ({ db }: TestDatabase, limitNanos: number) => {
   });
   return { team, budgetId: budget?.id ?? '' };
 };
-const newRequest = (database: TestDatabase, team: string): NewRequest => {
-  const id = newId('chatcmpl');
-  return {
-    id,
-    runId: id,
-    requestId: id,
-    owner: `team:${team}`,
-    attribution: { ...NOBODY, team },
-    feature: null,
-    markupPercent: 0,
-    surface: 'chat.completions',
-    modelRequested: 'm',
-    prompt: '',
-    parameters: {},
-    body: new Bodies(database.db, createCipher(ENCRYPTION_KEY)).seal({ messages: [{ role: 'user', content: id }] }),
-  };
-};
+const requestOf = ({ db }: TestDatabase, team: string) => newRequest(db, { attribution: { ...NOBODY, team } });
 const budgetOf = async ({ db }: TestDatabase, id: string) => {
   const budget = await new Budgets(db).get(id);
   return { spent: budget?.spentNanos, reserved: budget?.reservedNanos };
@@ -83,7 +58,7 @@ onEveryDatabase('a request let in with its first call', (database) => {
     const { team, budgetId } = await newTeam(database, 25);
     const admissions = new Admissions(database.db);
     const insert = async () => {
-      const request = newRequest(database, team);
+      const request = requestOf(database, team);
       return { id: request.id, claimed: await admissions.insert(request, firstCall(request.id)) };
     };
     const first = await insert();
@@ -100,9 +75,9 @@ onEveryDatabase('a request let in with its first call', (database) => {
 
   it('is told of an x-request-id that was used before', async () => {
     const admissions = new Admissions(database.db);
-    const request = newRequest(database, newId('vk'));
+    const request = requestOf(database, newId('vk'));
     await admissions.insert(request, firstCall(request.id));
-    const again = { ...newRequest(database, newId('vk')), owner: request.owner, requestId: request.requestId };
+    const again = { ...requestOf(database, newId('vk')), owner: request.owner, requestId: request.requestId };
     await expect(admissions.insert(again, firstCall(again.id))).rejects.toMatchObject({ code: 'caller_conflict' });
     expect(await attemptsOf(database, again.id)).toEqual([]);
   });
@@ -183,7 +158,7 @@ onRealPostgres('requests let in side by side', (database) => {
     const admissions = new Admissions(database.db);
     let admitted = 0;
     const one = async (i: number) => {
-      const request = newRequest(database, team);
+      const request = requestOf(database, team);
       const first = firstCall(request.id);
       const claimed = await admissions.insert(request, first);
       const state = claimed ? 'claimed' : (await admissions.admit(first)).state;

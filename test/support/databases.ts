@@ -108,11 +108,11 @@ export function sweepDeps(db: Sql): Omit<SweepDeps, 'presenceOf'> {
 export const ownerOf = ({ team, keyId }: Attribution): string =>
   team ? `team:${team}` : keyId ? `key:${keyId}` : 'master';
 
-/** Stores a request and returns its id. */
-export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}): Promise<string> {
+/** A request that is not stored yet. */
+export function newRequest(db: Sql, overrides: Partial<NewRequest> = {}): NewRequest {
   const id = newId('chatcmpl');
   const bodies = new Bodies(db, createCipher(ENCRYPTION_KEY));
-  await new Requests(db).insert({
+  return {
     id,
     runId: id,
     requestId: id,
@@ -126,6 +126,12 @@ export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}
     parameters: {},
     body: bodies.seal({ messages: [{ role: 'user', content: id }] }),
     ...overrides,
-  });
-  return id;
+  };
+}
+
+/** Stores a request and returns its id. */
+export async function insertRequest(db: Sql, overrides: Partial<NewRequest> = {}): Promise<string> {
+  const request = newRequest(db, overrides);
+  await new Requests(db).insert(request);
+  return request.id;
 }
