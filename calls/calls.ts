@@ -5,7 +5,7 @@ import type { ModelRequest } from '../domain/chat.ts';
 import { HoldfastError, MAX_COST_PARAM } from '../domain/errors.ts';
 import type { AdmissionRequest, ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import type { LimitReport } from '../domain/provider-limits.ts';
-import { decideRetry, refusesKey, worthWaiting } from '../domain/retry.ts';
+import { decideRetry, worthWaiting } from '../domain/retry.ts';
 import type { ProviderAdapter } from '../providers/adapter.ts';
 import type { Admissions, FirstCall } from '../storage/postgres/admissions.ts';
 import type { Attempt, Claim } from '../storage/postgres/attempts.ts';
@@ -13,6 +13,7 @@ import type { Reservations } from '../storage/postgres/reservations.ts';
 import { Answers, type AnswersDeps } from './answers.ts';
 import { CallFailed } from './call-failed.ts';
 import type { ChosenKey, Credentials, NoKey } from './credentials.ts';
+import { mayCallAgain, retryContext, withoutKey } from './next-call.ts';
 import { abortReason, pollUntil, retryWhileUnreachable, settled } from './patience.ts';
 import type { ProviderBuckets } from './provider-buckets.ts';
 import { callProvider } from './provider-call.ts';
@@ -27,8 +28,6 @@ export interface CallsDeps extends AnswersDeps {
   readonly processId: string;
 }
 
-/** Calls that were lost with their process do not count as the provider's failures, but their number is bounded. */
-const MAX_LOST_CALLS = 5;
 /** Calls made at the same time, beyond which none is made ahead of its activity. */
 const MAX_AHEAD = 1_000;
 /** Milliseconds a workflow task waits for an answer; cancels and other messages of the run wait with it. */
@@ -209,7 +208,7 @@ export class Calls {
     if ('refused' in ready) {
       // The journal may hold an answer that needs no key.
       if (known) return undefined;
-      throw this.withoutKey(call, made, ready);
+      throw withoutKey(call, made, ready);
     }
     const { n } = ready.key;
     await this.deps.streams.refuseBroken(call, n, last?.error);
@@ -233,7 +232,7 @@ export class Calls {
   private async ready(call: TargetCall, made: readonly Attempt[]): Promise<Ready | NoKey> {
     const adapter = this.adapter(call);
     const chosen = await this.deps.credentials.choose(adapter, call.keyScope, made.length > 0);
-    this.mayCallAgain(call, made, chosen);
+    mayCallAgain(call, made, chosen);
     if ('refused' in chosen) return chosen;
     const request = await this.request(call);
     const n = (made.at(-1)?.n ?? 0) + 1;
@@ -293,11 +292,6 @@ export class Calls {
     return undefined;
   }
 
-  private withoutKey(call: TargetCall, made: readonly Attempt[], { refused }: NoKey): CallFailed {
-    const decision = decideRetry(refused, { ...this.retryContext(call, made), hasOtherKey: false });
-    return new CallFailed(refused, decision.retry ? decision.delayMs : undefined);
-  }
-
   /** Throws what comes next, unless it is another call right now: Temporal's timers would make the caller wait a second. */
   private async fail(
     call: TargetCall,
@@ -312,44 +306,9 @@ export class Calls {
       `Call ${n} of at most ${maxAttempts} to ${provider}/${model} failed: ${error.message}`,
     );
     if (shown > 0) await this.deps.streams.breakOff(call, n, error.info);
-    const decision = decideRetry(error, { ...this.retryContext(call, [...made, { error }]), hasOtherKey });
+    const decision = decideRetry(error, { ...retryContext(call, [...made, { error }]), hasOtherKey });
     if (hasOtherKey && decision.retry) return;
     throw new CallFailed(error, decision.retry ? decision.delayMs : undefined);
-  }
-
-  /** Ends the target when its last call must not be repeated, its calls are used up, or the next one is not due yet. */
-  private mayCallAgain(call: TargetCall, made: readonly Attempt[], chosen: ChosenKey | NoKey): void {
-    if (call.deadlineAt <= Date.now()) {
-      throw new CallFailed(
-        new HoldfastError('gateway_deadline_exceeded', 'The request did not finish before its deadline.'),
-      );
-    }
-    const last = made.at(-1);
-    if (!last?.error) return;
-    const context = this.retryContext(call, made);
-    const lost = made.filter((attempt) => !isFailure(attempt)).length;
-    const hasOtherKey = !('refused' in chosen) && (chosen.key !== null || last.providerKeyId !== null);
-    if (!isFailure(last)) {
-      if (lost <= MAX_LOST_CALLS && context.failures < call.target.maxAttempts) return;
-      throw new CallFailed(HoldfastError.from(last.error));
-    }
-    const decision = decideRetry(last.error, { ...context, hasOtherKey });
-    // Who made that call may have had nobody to tell when the next one is due.
-    const dueInMs = decision.retry ? decision.delayMs - (last.endedAgoMs ?? 0) : undefined;
-    if (dueInMs === undefined || dueInMs > 0) throw new CallFailed(HoldfastError.from(last.error), dueInMs);
-  }
-
-  private retryContext(call: TargetCall, made: readonly Pick<Attempt, 'error'>[]) {
-    const failures = made.filter(isFailure);
-    const refusedKeys = failures.filter(({ error }) => error && refusesKey(error.code)).length;
-    return {
-      failures: failures.length - refusedKeys,
-      refusedKeys,
-      maxAttempts: call.target.maxAttempts,
-      retryDelayMs: call.retryDelayMs,
-      hasNextTarget: call.hasNextTarget,
-      remainingMs: call.deadlineAt - Date.now(),
-    };
   }
 
   private async cover(call: TargetCall): Promise<void> {
@@ -454,7 +413,3 @@ function bucketFull({ target, hasNextTarget, deadlineAt }: TargetCall, waitMs: n
   const waits = worthWaiting(waitMs, { hasNextTarget, remainingMs: deadlineAt - Date.now() });
   return new CallFailed(error, waits ? Math.min(waitMs, MAX_BUCKET_STEP_MS) : undefined);
 }
-
-/** A call the provider failed, as opposed to one that was lost with its process. */
-const isFailure = ({ error }: Pick<Attempt, 'error'>): boolean =>
-  error !== null && error.code !== 'gateway_unavailable';
