@@ -1,3 +1,4 @@
+import type { AgentMessagesTable, AgentsTable, ApprovalsTable, RunStepsTable } from './tables/agents.ts';
 import type {
   BatchesTable,
   BatchLinesTable,
@@ -65,4 +66,8 @@ export interface Database {
   provider_batches: ProviderBatchesTable;
   files: FilesTable;
   file_chunks: FileChunksTable;
+  agents: AgentsTable;
+  run_steps: RunStepsTable;
+  approvals: ApprovalsTable;
+  agent_messages: AgentMessagesTable;
 }

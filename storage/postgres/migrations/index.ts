@@ -9,6 +9,7 @@ import * as runs from './0007-runs.ts';
 import * as webhooks from './0008-webhooks.ts';
 import * as files from './0009-files.ts';
 import * as batches from './0010-batches.ts';
+import * as agents from './0011-agents.ts';
 
 /** Forward-only, in this order. A landed migration is never edited. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -22,4 +23,5 @@ export const migrations: Readonly<Record<string, Migration>> = {
   '0008-webhooks': webhooks,
   '0009-files': files,
   '0010-batches': batches,
+  '0011-agents': agents,
 };
