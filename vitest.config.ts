@@ -2,13 +2,12 @@ import { defineConfig } from 'vitest/config';
 
 // Without servers: pure code and adapters against recorded shapes.
 const unit = ['domain', 'config', 'providers', 'activities'];
-// With real Temporal, Postgres and Redis, one file at a time: two cores are all a small machine has.
+// With real Temporal, Postgres and Redis.
 const integration = ['storage', 'planning', 'calls', 'workflows', 'api', 'embedded', 'cli'];
 
 const withServers = {
   globalSetup: 'test/support/services.ts',
   pool: 'forks',
-  fileParallelism: false,
   testTimeout: 60_000,
   hookTimeout: 120_000,
 } as const;
@@ -19,8 +18,19 @@ export default defineConfig({
   test: {
     projects: [
       { test: { name: 'unit', include: [...include(unit), 'test/*.test.ts'] } },
-      { test: { name: 'integration', include: include(integration), ...withServers } },
-      { test: { name: 'slow', include: include(['slow']), ...withServers } },
+      // Two files at a time, as tests mostly wait; each has servers of its own.
+      {
+        test: {
+          name: 'integration',
+          include: include(integration),
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+          ...withServers,
+        },
+      },
+      {
+        test: { name: 'slow', include: include(['slow']), maxWorkers: 1, sequence: { groupOrder: 2 }, ...withServers },
+      },
     ],
   },
 });

@@ -1,4 +1,4 @@
-import { freePort } from '../embedded/ports.ts';
+import { availablePort } from '../embedded/ports.ts';
 import { installRuntime } from '../workers/runtime.ts';
 import { createGateway } from './gateway.ts';
 import { runUntilStopped } from './lifecycle.ts';
@@ -9,7 +9,7 @@ export async function serveApi(): Promise<never> {
   const environment = loadEnvironment();
   const { settings, logger } = environment;
   installRuntime(logger);
-  const port = await freePort(settings.host, settings.port, 'GATEWAY_PORT');
+  const port = await availablePort(settings.host, settings.port, 'GATEWAY_PORT');
   const gateway = await createGateway(sharedOptions(environment, { api: true, worker: false }));
   try {
     await gateway.app?.listen({ host: settings.host, port });

@@ -1,6 +1,6 @@
 import type { EmbeddedServer } from '../embedded/child.ts';
 import { DataDir } from '../embedded/data-dir.ts';
-import { freePort } from '../embedded/ports.ts';
+import { availablePort } from '../embedded/ports.ts';
 import { startPostgres } from '../embedded/postgres.ts';
 import { startTemporal } from '../embedded/temporal.ts';
 import { findTemporalBinary } from '../embedded/temporal-binary.ts';
@@ -20,7 +20,7 @@ export async function start(): Promise<never> {
 }
 
 async function launch({ env, settings, config, logger }: Environment): Promise<Running> {
-  const port = await freePort(settings.host, settings.port, 'GATEWAY_PORT');
+  const port = await availablePort(settings.host, settings.port, 'GATEWAY_PORT');
   const dataDir = DataDir.open(settings.dataDir);
   const servers: EmbeddedServer[] = [];
   const stopServers = async () => {

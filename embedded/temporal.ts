@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type EmbeddedServer, superviseChild } from './child.ts';
 import type { DataDir } from './data-dir.ts';
-import { freePort } from './ports.ts';
+import { availablePort } from './ports.ts';
 
 export interface EmbeddedTemporal extends EmbeddedServer {
   readonly uiUrl: string;
@@ -46,8 +46,8 @@ const START_TIMEOUT_MS = 30_000;
 export async function startTemporal(binary: string, dataDir: DataDir, ports: TemporalPorts): Promise<EmbeddedTemporal> {
   await dataDir.endOrphan('temporal');
   const hint = ` If that is a Temporal server, TEMPORAL_ADDRESS=${HOST}:${ports.grpc} uses it instead.`;
-  const grpc = await freePort(HOST, ports.grpc, 'GATEWAY_TEMPORAL_PORT', hint);
-  const ui = await freePort(HOST, ports.ui, 'GATEWAY_TEMPORAL_UI_PORT');
+  const grpc = await availablePort(HOST, ports.grpc, 'GATEWAY_TEMPORAL_PORT', hint);
+  const ui = await availablePort(HOST, ports.ui, 'GATEWAY_TEMPORAL_UI_PORT');
 
   // The mark tells a finished database from one whose making was interrupted; nothing was accepted with the latter.
   const database = dataDir.file('temporal.db');

@@ -9,10 +9,11 @@ import { Client, Connection } from '@temporalio/client';
 import { sql } from 'kysely';
 import OpenAI, { toFile } from 'openai';
 import { DataDir } from '../../embedded/data-dir.ts';
+import { freePort } from '../../embedded/ports.ts';
 import { startTemporal } from '../../embedded/temporal.ts';
 import { findTemporalBinary } from '../../embedded/temporal-binary.ts';
 import { connectDatabase } from '../../storage/postgres/database.ts';
-import { freePort, start, stopAll, untilAnswers } from '../overhead/processes.ts';
+import { start, stopAll, untilAnswers } from '../overhead/processes.ts';
 
 // One batch through a front door and two workers on real Postgres and Redis, while the upstream fails at one call in
 // twenty and one worker is killed in the middle: lines per second, and how long the histories become.

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../../embedded/ports.ts';
 import type { Endpoint } from './load.ts';
-import { freePort, start, untilAnswers } from './processes.ts';
+import { start, untilAnswers } from './processes.ts';
 
 const KEY = `sk-${randomBytes(32).toString('hex')}`;
 const here = dirname(fileURLToPath(import.meta.url));

@@ -1,7 +1,8 @@
 import { toFile } from 'openai';
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FixtureServer, type Received } from '../support/fixture-server.ts';
 import { eventually, type Json, type Parts, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 
 const ENDPOINT = '/v1/chat/completions';

@@ -2,10 +2,11 @@ import { Client, Connection } from '@temporalio/client';
 import { temporal } from '@temporalio/proto';
 import { sql } from 'kysely';
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
 import { FixtureServer, type Received, type Reply, sse } from '../support/fixture-server.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { openaiCompletion, openaiDeltas, openaiStream } from '../support/shapes.ts';
 
 /** Provider keys as nobody would recognise them. */

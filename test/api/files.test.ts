@@ -5,9 +5,10 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import type OpenAI from 'openai';
 import { toFile } from 'openai';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
 import { eventually, type Json, MASTER_KEY, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 
 const MEGABYTE = 1024 * 1024;
 const DAY_SECONDS = 24 * 3_600;

@@ -1,10 +1,11 @@
 import { Client, Connection } from '@temporalio/client';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatDuration } from '../../api/plugins/rate-limit-headers.ts';
 import { RedisCounters } from '../../storage/counters/redis.ts';
 import { FixtureServer, type Received, type Reply } from '../support/fixture-server.ts';
 import { eventually, type Parts, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { openaiCompletion, openaiDeltas, openaiStream } from '../support/shapes.ts';
 

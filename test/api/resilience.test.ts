@@ -2,9 +2,10 @@ import { LLMock } from '@copilotkit/aimock';
 import { Client, Connection } from '@temporalio/client';
 import { temporal } from '@temporalio/proto';
 import OpenAI, { type APIError } from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { FixtureServer, type Received, type Reply } from '../support/fixture-server.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { anthropicError, openaiCompletion, openaiDeltas, openaiStream } from '../support/shapes.ts';
 
 const OPENAI = /\/v1\/chat\/completions$/;

@@ -1,10 +1,11 @@
 import { Client, Connection } from '@temporalio/client';
 import { temporal } from '@temporalio/proto';
 import type OpenAI from 'openai';
-import { afterAll, afterEach, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { FixtureServer, type Reply } from '../support/fixture-server.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
 import { HeldServer } from '../support/held-server.ts';
+import { inject } from '../support/inject.ts';
 import { openaiCompletion, openaiStream } from '../support/shapes.ts';
 
 const upstream = new FixtureServer();

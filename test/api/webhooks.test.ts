@@ -1,9 +1,10 @@
 import { Client, Connection } from '@temporalio/client';
 import { pino } from 'pino';
 import { Webhook } from 'standardwebhooks';
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { connectWebhooks, RECEIVER_SECRET, type RecordedWebhooks } from '../support/webhooks.ts';
 
 const receiver = new FixtureServer();

@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import OpenAI from 'openai';
 import type { ResponseStreamEvent } from 'openai/resources/responses/responses';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../../embedded/ports.ts';
 import { identify } from '../../embedded/process-identity.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json } from '../support/gateway.ts';
-import { freePort, HoldfastProcess } from '../support/process.ts';
+import { HoldfastProcess } from '../support/process.ts';
 import { openaiStream } from '../support/shapes.ts';
 
 const RESPONSES = 10;

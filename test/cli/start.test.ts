@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { freePort } from '../../embedded/ports.ts';
 import { identify } from '../../embedded/process-identity.ts';
 import { eventually } from '../support/gateway.ts';
-import { freePort, HoldfastProcess } from '../support/process.ts';
+import { HoldfastProcess } from '../support/process.ts';
 
 let dir: string;
 let env: Record<string, string>;

@@ -3,12 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import OpenAI, { toFile } from 'openai';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../../embedded/ports.ts';
 import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
 import { ENCRYPTION_KEY } from '../support/databases.ts';
 import { FixtureServer, type Received, type Reply } from '../support/fixture-server.ts';
 import { eventually } from '../support/gateway.ts';
-import { freePort, HoldfastProcess } from '../support/process.ts';
+import { inject } from '../support/inject.ts';
+import { HoldfastProcess } from '../support/process.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 
 const MASTER_KEY = 'sk-master-for-tests';

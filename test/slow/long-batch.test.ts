@@ -1,11 +1,12 @@
 import { Client, Connection } from '@temporalio/client';
 import { Worker } from '@temporalio/worker';
 import { toFile } from 'openai';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { workflowBundle } from '../../workers/worker.ts';
 import { jsonl } from '../support/batches.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 
 /** More than one run's history takes. */

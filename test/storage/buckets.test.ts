@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
-import { afterAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import type { Buckets } from '../../storage/counters/buckets.ts';
 import { WINDOW_MS } from '../../storage/counters/counters.ts';
 import { MemoryBuckets } from '../../storage/counters/memory-buckets.ts';
 import { RedisBuckets } from '../../storage/counters/redis-buckets.ts';
 import { eventually } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 
 /** A test that would straddle two windows waits for the next one. */
 async function withinOneWindow(): Promise<void> {

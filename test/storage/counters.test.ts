@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Redis } from 'ioredis';
-import { afterAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { newId } from '../../domain/ids.ts';
 import type { RateLimit } from '../../domain/rate-limit.ts';
 import {
@@ -14,6 +14,7 @@ import {
 import { MemoryCounters } from '../../storage/counters/memory.ts';
 import { RedisCounters } from '../../storage/counters/redis.ts';
 import { eventually } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 
 const requests = (name: string, limit: number, cost = 1): RateLimit => ({
   name: `${name}:requests`,

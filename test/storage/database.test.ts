@@ -1,9 +1,10 @@
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { sql } from 'kysely';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { connectDatabase, migrate, pingDatabase } from '../../storage/postgres/database.ts';
 import { migrations } from '../../storage/postgres/migrations/index.ts';
+import { inject } from '../support/inject.ts';
 
 const open = (url: string) => connectDatabase({ url, maxConnections: 4, onError: () => {} });
 

@@ -1,10 +1,11 @@
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { newId } from '../../domain/ids.ts';
 import type { StreamItem } from '../../domain/stream-item.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
 import { RedisStreamLog } from '../../storage/streams/redis.ts';
 import type { StreamEntry, StreamLog } from '../../storage/streams/stream-log.ts';
+import { inject } from '../support/inject.ts';
 
 const delta = (content: string): StreamItem => ({
   type: 'delta',

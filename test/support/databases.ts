@@ -1,5 +1,5 @@
 import { pino } from 'pino';
-import { afterAll, beforeAll, describe, inject } from 'vitest';
+import { afterAll, beforeAll, describe } from 'vitest';
 import type { SweepDeps } from '../../activities/sweep.ts';
 import { CallStreams } from '../../calls/call-streams.ts';
 import type { CallsDeps } from '../../calls/calls.ts';
@@ -22,6 +22,7 @@ import { Webhooks } from '../../storage/postgres/webhooks.ts';
 import { JournalledStreamLog } from '../../storage/streams/journalled.ts';
 import { MemoryStreamLog } from '../../storage/streams/memory.ts';
 import type { StreamLog } from '../../storage/streams/stream-log.ts';
+import { inject } from './inject.ts';
 
 export const ENCRYPTION_KEY = 'a1'.repeat(32);
 

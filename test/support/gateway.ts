@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import OpenAI from 'openai';
 import { type Logger, pino } from 'pino';
-import { inject } from 'vitest';
 import { createGateway, type Gateway, type GatewayOptions } from '../../cli/gateway.ts';
 import { loadConfig } from '../../config/load.ts';
 import { loadSettings } from '../../config/settings.ts';
 import { installRuntime } from '../../workers/runtime.ts';
 import { ENCRYPTION_KEY } from './databases.ts';
+import { inject } from './inject.ts';
 
 export const MASTER_KEY = 'sk-master-for-tests';
 

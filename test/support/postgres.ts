@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
-import { inject } from 'vitest';
 import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
+import { inject } from './inject.ts';
 
 /** Opens the database that `configured` gateways use; to be destroyed by who opened it. */
 export const openPostgres = (): Sql =>

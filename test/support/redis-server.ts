@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Redis } from 'ioredis';
+import { freePort } from '../../embedded/ports.ts';
 import { eventually } from './gateway.ts';
-import { freePort } from './process.ts';
 
 /** A Redis of one test, to be stopped and started again at the same address. */
 export class RedisServer {

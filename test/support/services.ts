@@ -1,6 +1,5 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,57 +7,54 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { DataDir } from '../../embedded/data-dir.ts';
+import { freePort } from '../../embedded/ports.ts';
 import { startPostgres } from '../../embedded/postgres.ts';
 import { startTemporal } from '../../embedded/temporal.ts';
 import { findTemporalBinary } from '../../embedded/temporal-binary.ts';
-
-declare module 'vitest' {
-  interface ProvidedContext {
-    /** `host:port` of a Temporal dev server. */
-    temporal: string;
-    /** Socket directory of an embedded Postgres. */
-    embeddedPostgres: string;
-    /** URL of a real Postgres, or null where none is installed. */
-    postgres: string | null;
-    /** URL of a real Redis, or null where none is installed. */
-    redis: string | null;
-  }
-}
+import type { Services } from './inject.ts';
 
 /** `HOLDFAST_TEST_REQUIRE=postgres,redis` turns what is missing into a failure, as CI wants it. */
 const required = new Set((process.env.HOLDFAST_TEST_REQUIRE ?? '').split(',').filter(Boolean));
 
-/** Starts what the integration tests share, and stops all of it. */
+/** Starts what the integration tests share, once for each worker, and stops all of it. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const dir = mkdtempSync(join(tmpdir(), 'holdfast-test-'));
-  const dataDir = DataDir.open(join(dir, 'data'));
-  const stops: (() => Promise<void> | void)[] = [];
   const onProgress = (line: string) => process.stderr.write(`${line}\n`);
   const binary = await findTemporalBinary({
     configured: process.env.TEMPORAL_CLI_PATH,
     env: process.env,
     onProgress,
   });
+  const stops: Stops = [];
+  const all = Array.from({ length: project.config.maxWorkers }, () => startServices(binary, stops));
+  const services = await Promise.all(all);
+  for (const name of ['postgres', 'redis'] as const) {
+    if (services[0]?.[name]) continue;
+    if (required.has(name)) throw new Error(`${name} is required and not installed`);
+    onProgress(`No ${name} is installed here: its tests are skipped.`);
+  }
+  project.provide('services', services);
+
+  return async () => {
+    for (const stop of stops.reverse()) await stop();
+  };
+}
+
+async function startServices(binary: string, stops: Stops): Promise<Services> {
+  const dir = mkdtempSync(join(tmpdir(), 'holdfast-test-'));
+  const dataDir = DataDir.open(join(dir, 'data'));
+  stops.push(() => {
+    dataDir.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
   const temporal = await startTemporal(binary, dataDir, { grpc: 0, ui: 0 });
   stops.push(() => temporal.stop());
   const embedded = await startPostgres(dataDir);
   stops.push(() => embedded.stop());
-  const postgres = await startRealPostgres(dir, stops);
-  const redis = await startRedis(stops);
-  for (const [name, found] of Object.entries({ postgres, redis })) {
-    if (!found && required.has(name)) throw new Error(`${name} is required and not installed`);
-    if (!found) process.stderr.write(`No ${name} is installed here: its tests are skipped.\n`);
-  }
-
-  project.provide('temporal', temporal.address);
-  project.provide('embeddedPostgres', embedded.address);
-  project.provide('postgres', postgres);
-  project.provide('redis', redis);
-
-  return async () => {
-    for (const stop of stops.reverse()) await stop();
-    dataDir.close();
-    rmSync(dir, { recursive: true, force: true });
+  return {
+    temporal: temporal.address,
+    embeddedPostgres: embedded.address,
+    postgres: await startRealPostgres(dir, stops),
+    redis: await startRedis(stops),
   };
 }
 
@@ -163,11 +159,3 @@ async function until(name: string, probe: () => Promise<void>): Promise<void> {
     }
   }
 }
-
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });

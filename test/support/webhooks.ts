@@ -1,5 +1,4 @@
 import { sql } from 'kysely';
-import { inject } from 'vitest';
 import { NOBODY } from '../../domain/scope.ts';
 import { Bodies } from '../../storage/postgres/bodies.ts';
 import { connectDatabase } from '../../storage/postgres/database.ts';
@@ -8,6 +7,7 @@ import { RunEvents } from '../../storage/postgres/run-events.ts';
 import { Runs } from '../../storage/postgres/runs.ts';
 import { type NewWebhookDelivery, Webhooks } from '../../storage/postgres/webhooks.ts';
 import { ENCRYPTION_KEY } from './databases.ts';
+import { inject } from './inject.ts';
 
 export const RECEIVER_SECRET = `whsec_${Buffer.from('a secret of the receiver').toString('base64')}`;
 

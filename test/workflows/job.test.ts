@@ -1,11 +1,12 @@
 import { Client, Connection } from '@temporalio/client';
 import { NativeConnection, Worker } from '@temporalio/worker';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { NO_USAGE } from '../../domain/money.ts';
 import { workflowBundle } from '../../workers/worker.ts';
 import type { CompletionInput } from '../../workflows/completion.ts';
 import type { job } from '../../workflows/job.ts';
 import { eventually, silenceRuntime } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 
 const CANCEL_REQUESTED = 20;
 const TASK_STARTED = 6;

@@ -1,7 +1,8 @@
 import { Client, Connection } from '@temporalio/client';
-import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 
 const upstream = new FixtureServer();

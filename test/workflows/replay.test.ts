@@ -4,10 +4,11 @@ import { Client, Connection } from '@temporalio/client';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker } from '@temporalio/worker';
 import { toFile } from 'openai';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { workflowBundle } from '../../workers/worker.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, silenceRuntime, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { openaiCompletion } from '../support/shapes.ts';
 import { connectWebhooks, type RecordedWebhooks } from '../support/webhooks.ts';
 

@@ -2,10 +2,11 @@ import { join } from 'node:path';
 import { Client, Connection, WorkflowFailedError } from '@temporalio/client';
 import { bundleWorkflowCode, DefaultLogger, NativeConnection, Worker } from '@temporalio/worker';
 import { Webhook } from 'standardwebhooks';
-import { afterAll, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { webhook } from '../../workflows/webhook.ts';
 import { FixtureServer, type Received } from '../support/fixture-server.ts';
 import { eventually, startGateway, type TestGateway } from '../support/gateway.ts';
+import { inject } from '../support/inject.ts';
 import { connectWebhooks, RECEIVER_SECRET, type RecordedWebhooks } from '../support/webhooks.ts';
 
 const ANNOUNCING = join(import.meta.dirname, '..', 'support', 'announcing-workflow.ts');
