@@ -1,4 +1,5 @@
 import { Client } from '@temporalio/client';
+import type { WorkerDeploymentVersion } from '@temporalio/common';
 import type { Worker } from '@temporalio/worker';
 import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
@@ -52,6 +53,7 @@ import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
 import { Webhooks } from '../storage/postgres/webhooks.ts';
 import { JournalledStreamLog } from '../storage/streams/journalled.ts';
 import { connectTemporal } from '../workers/connection.ts';
+import { makeCurrent } from '../workers/deployment.ts';
 import { gather } from '../workers/gather.ts';
 import { presenceOf } from '../workers/presence.ts';
 import { runTogether, stopWorkers } from '../workers/run-together.ts';
@@ -75,6 +77,8 @@ export interface GatewayOptions {
   readonly redisUrl: string | undefined;
   readonly temporalAddress: string;
   readonly taskQueue: string;
+  /** The version of a worker deployment that this process is of, if workers are versioned. */
+  readonly workerVersion: WorkerDeploymentVersion | undefined;
   readonly masterKey: string;
   readonly encryptionKey: string;
   readonly previousEncryptionKeys: readonly string[];
@@ -180,6 +184,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         namespace: temporal.namespace,
         taskQueue: options.taskQueue,
         buildId,
+        version: options.workerVersion,
         activities: createActivities({
           db,
           quota,
@@ -230,6 +235,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
         await createBackgroundWorker(worker, config.gateway.background.max_calls),
       ];
       workers = { instances, running: runTogether(instances) };
+      if (options.workerVersion) await makeCurrent(temporal, options.workerVersion, logger);
       await ensureSchedules({
         client,
         taskQueue: options.taskQueue,
@@ -275,7 +281,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           journal,
           storedRuns: runs,
           entrance: new Entrance({ width: ENTRANCE_WIDTH, patienceMs: ENTRANCE_PATIENCE_MS }),
-          runs: new TemporalRuns({ ...temporal, taskQueue: options.taskQueue, buildId }),
+          runs: new TemporalRuns({
+            ...temporal,
+            taskQueue: options.taskQueue,
+            buildId: options.workerVersion ? undefined : buildId,
+          }),
           reportRuns: new TemporalReports({ ...temporal, taskQueue: options.taskQueue }),
           webhookRuns: new TemporalWebhooks({ ...temporal, taskQueue: options.taskQueue }),
           calls,

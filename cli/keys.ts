@@ -1,6 +1,6 @@
 import { ConfigError } from '../config/yaml-source.ts';
-import { readSecrets } from '../embedded/data-dir.ts';
 import { loadEnvironment } from './options.ts';
+import { postToGateway } from './running-gateway.ts';
 
 export interface KeyOptions {
   readonly name: string;
@@ -17,15 +17,13 @@ export interface KeyOptions {
   readonly url?: string;
 }
 
+interface MadeKey {
+  readonly id: string;
+  readonly key: string;
+}
+
 /** `holdfast keys create`: makes a virtual key at the running gateway and prints it. */
 export async function createKey(options: KeyOptions): Promise<void> {
-  const { settings, config } = loadEnvironment();
-  const scheme = config.gateway.server.tls ? 'https' : 'http';
-  const url = options.url ?? `${scheme}://${settings.host}:${settings.port}`;
-  const masterKey = settings.masterKey ?? readSecrets(settings.dataDir)?.masterKey;
-  if (!masterKey)
-    throw new ConfigError('No master key: set GATEWAY_MASTER_KEY, or run where the gateway’s data directory is.');
-
   const body = {
     name: options.name,
     team: options.team,
@@ -40,17 +38,9 @@ export async function createKey(options: KeyOptions): Promise<void> {
     roles: options.roles?.split(','),
     expiresAt: toInstant('--expires', options.expires),
   };
-  const response = await fetch(`${url}/config/virtual-keys`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${masterKey}`, 'content-type': 'application/json' },
-    body: JSON.stringify(body),
-  }).catch(() => {
-    throw new ConfigError(`No gateway answers at ${url}. Start it first, or name its address with --url.`);
-  });
-  const answer = (await response.json()) as { key?: string; id?: string; error?: { message: string } };
-  if (!response.ok) throw new ConfigError(answer.error?.message ?? `The gateway answered ${response.status}.`);
-  process.stderr.write(`Made ${answer.id}. The key is shown this once:\n`);
-  process.stdout.write(`${answer.key}\n`);
+  const made = await postToGateway<MadeKey>(loadEnvironment(), options.url, '/config/virtual-keys', body);
+  process.stderr.write(`Made ${made.id}. The key is shown this once:\n`);
+  process.stdout.write(`${made.key}\n`);
 }
 
 function toNumber(option: string, value: string | undefined): number | undefined {

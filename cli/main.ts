@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { ConfigError } from '../config/yaml-source.ts';
 import { HoldfastError } from '../domain/errors.ts';
 import type { KeyOptions } from './keys.ts';
+import type { RerunOptions } from './rerun.ts';
 import { readVersion } from './version.ts';
 
 const program = new Command('holdfast')
@@ -26,6 +27,18 @@ program
   .command('migrate')
   .description('bring the schema of DATABASE_URL up to date')
   .action(async () => (await import('./migrate.ts')).migrateDatabase());
+program
+  .command('replay')
+  .description('hold the history of a run against this code: an upgrade it does not replay with would break it')
+  .argument('<run>')
+  .action(async (run: string) => (await import('./replay.ts')).replay(run));
+program
+  .command('rerun')
+  .description('run a pipeline’s run again from one of its steps; finished steps before it are not paid again')
+  .argument('<run>')
+  .requiredOption('--from <step>', 'the first step to run again')
+  .option('--url <url>', 'address of the gateway')
+  .action(async (run: string, options: RerunOptions) => (await import('./rerun.ts')).rerun(run, options));
 
 const keys = program.command('keys').description('virtual keys of a running gateway; the encryption key');
 keys

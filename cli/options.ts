@@ -1,8 +1,10 @@
+import type { WorkerDeploymentVersion } from '@temporalio/common';
 import { type LoadedConfig, loadConfig } from '../config/load.ts';
 import { loadSettings, type Settings } from '../config/settings.ts';
 import { ConfigError } from '../config/yaml-source.ts';
 import type { GatewayOptions } from './gateway.ts';
 import { createLogger } from './logger.ts';
+import { readVersion } from './version.ts';
 
 export interface Environment {
   readonly env: NodeJS.ProcessEnv;
@@ -39,10 +41,18 @@ export function sharedOptions(
     redisUrl: required('REDIS_URL', settings.redisUrl, 'streams and rate limits'),
     temporalAddress: required('TEMPORAL_ADDRESS', settings.temporalAddress, 'workflows'),
     taskQueue: settings.temporalTaskQueue,
+    workerVersion: workerVersionOf(settings),
     masterKey: roles.api ? required('GATEWAY_MASTER_KEY', settings.masterKey, 'the admin API') : '',
     encryptionKey: required('GATEWAY_ENCRYPTION_KEY', settings.encryptionKey, 'stored bodies (openssl rand -hex 32)'),
     previousEncryptionKeys: settings.previousEncryptionKeys,
   };
+}
+
+/** The version of its worker deployment that this process is of, if workers are versioned. */
+export function workerVersionOf({ workerDeployment, workerBuild }: Settings): WorkerDeploymentVersion | undefined {
+  if (!workerDeployment) return undefined;
+  const buildId = workerBuild ? `${readVersion()}-${workerBuild}` : readVersion();
+  return { deploymentName: workerDeployment, buildId };
 }
 
 function required(name: string, value: string | undefined, purpose: string): string {

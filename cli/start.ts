@@ -8,7 +8,7 @@ import { installRuntime } from '../workers/runtime.ts';
 import { printBanner } from './banner.ts';
 import { createGateway } from './gateway.ts';
 import { type Running, runUntilStopped } from './lifecycle.ts';
-import { type Environment, loadEnvironment } from './options.ts';
+import { type Environment, loadEnvironment, workerVersionOf } from './options.ts';
 
 /** `holdfast start`: everything in one go; parts that are not configured are supplied. */
 export async function start(): Promise<never> {
@@ -54,6 +54,8 @@ async function launch({ env, settings, config, logger }: Environment): Promise<R
       redisUrl: settings.redisUrl,
       temporalAddress: settings.temporalAddress ?? temporal?.address ?? '',
       taskQueue: settings.temporalTaskQueue,
+      // Beside an embedded server there is nobody to take runs over.
+      workerVersion: settings.temporalAddress ? workerVersionOf(settings) : undefined,
       masterKey: settings.masterKey ?? secrets.masterKey,
       encryptionKey: settings.encryptionKey ?? secrets.encryptionKey,
       // What the directory's own key wrapped stays readable when another one is set.

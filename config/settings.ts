@@ -16,6 +16,11 @@ const encryptionKey = z
     'must be 32 bytes in hex (openssl rand -hex 32), aws-kms:<key id> or aws-secretsmanager:<secret id>',
   );
 
+/** What Temporal takes as the name of a worker deployment. */
+const deploymentName = z
+  .string()
+  .regex(/^(?!__)[^.:\s]{1,100}$/, 'must have no dot, colon or space, and at most 100 characters');
+
 const environmentSchema = z.object({
   GATEWAY_HOST: z.string().default('127.0.0.1'),
   GATEWAY_PORT: port.default(8000),
@@ -39,6 +44,8 @@ const environmentSchema = z.object({
   REDIS_URL: text,
   TEMPORAL_ADDRESS: text,
   TEMPORAL_TASK_QUEUE: z.string().default('holdfast'),
+  GATEWAY_WORKER_DEPLOYMENT: text.pipe(deploymentName.optional()),
+  GATEWAY_WORKER_BUILD: text.pipe(z.string().max(100).optional()),
   TEMPORAL_UI_URL: text,
   TEMPORAL_CLI_PATH: text,
   GATEWAY_TEMPORAL_PORT: port.default(7233),
@@ -65,6 +72,10 @@ export interface Settings {
   readonly redisUrl: string | undefined;
   readonly temporalAddress: string | undefined;
   readonly temporalTaskQueue: string;
+  /** The worker deployment whose versions finish the runs they began; absent for workers without versions. */
+  readonly workerDeployment: string | undefined;
+  /** Tells deploys of one version of the package apart. */
+  readonly workerBuild: string | undefined;
   /** Where the Temporal Web UI of a configured server is, for links. */
   readonly temporalUiUrl: string | undefined;
   readonly temporalCliPath: string | undefined;
@@ -96,6 +107,8 @@ export function loadSettings(env: NodeJS.ProcessEnv): Settings {
     redisUrl: values.REDIS_URL,
     temporalAddress: values.TEMPORAL_ADDRESS,
     temporalTaskQueue: values.TEMPORAL_TASK_QUEUE,
+    workerDeployment: values.GATEWAY_WORKER_DEPLOYMENT,
+    workerBuild: values.GATEWAY_WORKER_BUILD,
     temporalUiUrl: values.TEMPORAL_UI_URL,
     temporalCliPath: values.TEMPORAL_CLI_PATH,
     embeddedTemporalPort: values.GATEWAY_TEMPORAL_PORT,

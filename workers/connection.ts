@@ -6,16 +6,18 @@ import type { Logger } from 'pino';
 import { ConfigError } from '../config/yaml-source.ts';
 import { SEARCH_ATTRIBUTES } from '../workflows/search-attributes.ts';
 
-export interface TemporalConnection {
+export interface OpenConnection {
   readonly connection: NativeConnection;
   readonly namespace: string;
+}
+
+export interface TemporalConnection extends OpenConnection {
   /** Whether the namespace knows the gateway's search attributes. */
   readonly searchable: boolean;
 }
 
 /**
- * Connects by Temporal's own environment variables (`TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS_…`).
- * Client and worker share the connection, as eager starts need.
+ * Connects a gateway process. Client and worker share the connection, as eager starts need.
  * @param address `host:port`
  */
 export async function connectTemporal(
@@ -23,6 +25,16 @@ export async function connectTemporal(
   env: NodeJS.ProcessEnv,
   logger: Logger,
 ): Promise<TemporalConnection> {
+  const { connection, namespace } = await openConnection(address, env);
+  return { connection, namespace, searchable: await ensureSearchAttributes(connection, namespace, logger) };
+}
+
+/**
+ * Connects by Temporal's own environment variables (`TEMPORAL_NAMESPACE`, `TEMPORAL_API_KEY`, `TEMPORAL_TLS_…`), and
+ * changes nothing there. Throws `ConfigError`.
+ * @param address `host:port`
+ */
+export async function openConnection(address: string, env: NodeJS.ProcessEnv): Promise<OpenConnection> {
   const overrideEnvVars = Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined),
   );
@@ -32,7 +44,7 @@ export async function connectTemporal(
   const connection = await NativeConnection.connect(options).catch((error: Error) => {
     throw new ConfigError(`Temporal cannot be reached at ${address} (TEMPORAL_ADDRESS): ${error.message}`);
   });
-  return { connection, namespace, searchable: await ensureSearchAttributes(connection, namespace, logger) };
+  return { connection, namespace };
 }
 
 /** Registers what is missing. Without the permission (Temporal Cloud), runs are just not searchable by it. */

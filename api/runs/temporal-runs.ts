@@ -24,8 +24,8 @@ export interface TemporalRunsOptions {
   readonly taskQueue: string;
   /** Whether the namespace knows the gateway's search attributes. */
   readonly searchable: boolean;
-  /** Of workers of this version. */
-  readonly buildId: string;
+  /** Of workers of this code; undefined where they are versioned, of which the server notes something else. */
+  readonly buildId: string | undefined;
 }
 
 export interface NewRun {
@@ -209,7 +209,7 @@ export class TemporalRuns {
           ...(team ? [{ key: SEARCH_ATTRIBUTES.team, value: team }] : []),
           { key: SEARCH_ATTRIBUTES.key, value: keyName },
           { key: SEARCH_ATTRIBUTES.model, value: target?.model ?? modelRequested },
-          buildIdsOf(buildId),
+          ...(buildId ? [buildIdsOf(buildId)] : []),
           ...(target ? [{ key: SEARCH_ATTRIBUTES.provider, value: target.provider }] : []),
         ],
       }),

@@ -249,6 +249,13 @@ describe('the environment', () => {
     }
   });
 
+  it('takes names of worker deployments that Temporal takes', () => {
+    expect(loadSettings({ GATEWAY_WORKER_DEPLOYMENT: 'holdfast-eu' }).workerDeployment).toBe('holdfast-eu');
+    for (const wrong of ['holdfast.eu', 'holdfast:eu', 'holdfast eu', '__holdfast']) {
+      expect(() => loadSettings({ GATEWAY_WORKER_DEPLOYMENT: wrong })).toThrow(/GATEWAY_WORKER_DEPLOYMENT/);
+    }
+  });
+
   it('names every wrong variable', () => {
     const wrong = { GATEWAY_PORT: 'http', GATEWAY_ENCRYPTION_KEY: 'short', GATEWAY_MASTER_KEY: 'short' };
     expect(() => loadSettings(wrong)).toThrow(/GATEWAY_PORT[\s\S]*GATEWAY_MASTER_KEY[\s\S]*GATEWAY_ENCRYPTION_KEY/);

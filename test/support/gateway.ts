@@ -73,6 +73,7 @@ export async function startGateway(
     oldSchema: 'migrate',
     temporalAddress: inject('temporal'),
     taskQueue,
+    workerVersion: undefined,
     masterKey: MASTER_KEY,
     encryptionKey: ENCRYPTION_KEY,
     previousEncryptionKeys: [],
