@@ -9,6 +9,7 @@ import { errors } from './plugins/errors.ts';
 import { metrics as measuring } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
 import { rateLimitHeaders } from './plugins/rate-limit-headers.ts';
+import { agents } from './routes/agents.ts';
 import { auditLog } from './routes/audit-log.ts';
 import { authentication } from './routes/auth.ts';
 import { batches } from './routes/batches.ts';
@@ -68,7 +69,7 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, responses, generate, invoke];
-  const inBackground = [jobs, batches, files, webhooks];
+  const inBackground = [jobs, batches, files, webhooks, agents];
   const telling = [estimate, logs, usage, costs];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];

@@ -8,6 +8,7 @@ import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Cipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import type { Admissions } from '../storage/postgres/admissions.ts';
+import type { Agents } from '../storage/postgres/agents.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Batches } from '../storage/postgres/batches.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
@@ -54,6 +55,7 @@ export interface ApiDeps {
   readonly bodies: Bodies;
   readonly files: Files;
   readonly batches: Batches;
+  readonly agents: Agents;
   readonly ledger: Ledger;
   readonly costs: Costs;
   readonly costReports: CostReports;

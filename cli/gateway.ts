@@ -24,6 +24,7 @@ import { newId } from '../domain/ids.ts';
 import { LiveRouting } from '../planning/live-routing.ts';
 import { createProviders } from '../providers/registry.ts';
 import { Admissions } from '../storage/postgres/admissions.ts';
+import { Agents } from '../storage/postgres/agents.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { BatchLines } from '../storage/postgres/batch-lines.ts';
@@ -263,6 +264,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           cipher,
           files,
           batches,
+          agents: new Agents(db, cipher),
           ledger: new Ledger(db),
           costs,
           costReports,

@@ -124,6 +124,11 @@ const webhooks = z.strictObject({
   allowed_private_hosts: z.array(hostOrNetwork).default([]),
 });
 
+const agents = z.strictObject({
+  /** Tools and remote agents that callers may name although their addresses are not public. */
+  allowed_private_hosts: z.array(hostOrNetwork).default([]),
+});
+
 const logging = z.strictObject({
   /** Characters of the last user message kept in `llm_requests.prompt`; 0 keeps none. */
   prompt_preview: z.int().min(0).max(10_000).default(0),
@@ -166,6 +171,8 @@ const gatewayObject = z.strictObject({
   retry: retry.prefault({}),
   /** What receivers are told about runs. */
   webhooks: webhooks.prefault({}),
+  /** What callers register to be called. */
+  agents: agents.prefault({}),
   server: z
     .strictObject({
       /** Largest request body in megabytes. */

@@ -17,7 +17,8 @@ export type IdPrefix =
   | 'user'
   | 'bud'
   | 'aud'
-  | 'evt';
+  | 'evt'
+  | 'agent';
 
 /** A time-ordered unique id such as `chatcmpl-0199…`; it is the request, run, completion and workflow id at once. */
 export const newId = (prefix: IdPrefix): string => `${prefix}-${uuidv7().replaceAll('-', '')}`;

@@ -1,7 +1,7 @@
 import type dns from 'node:dns';
 import { describe, expect, it } from 'vitest';
 import { ANY_ADDRESS, publicAddresses } from '../../activities/address-policy.ts';
-import { lookupWithin } from '../../activities/post-json.ts';
+import { lookupWithin } from '../../activities/guarded-request.ts';
 import { checkWebhookSecret, checkWebhookUrl } from '../../activities/webhook-url.ts';
 
 const problemOf = (url: string, allowed: string[] = []) => {

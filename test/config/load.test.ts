@@ -136,16 +136,19 @@ describe('gateway.yaml', () => {
     expect(auth('server: { tls: { cert: a, key: b, require_client_cert: true } }')).toContain('server.tls');
   });
 
-  it('takes names, addresses and networks of private receivers of webhooks, and nothing else', () => {
-    const webhooks = (hosts: string) =>
-      `providers: { demo: { type: demo } }\nwebhooks: { allowed_private_hosts: [${hosts}] }`;
+  it('takes names, addresses and networks of private receivers and agents, and nothing else', () => {
+    const section = (name: string, hosts: string) =>
+      `providers: { demo: { type: demo } }\n${name}: { allowed_private_hosts: [${hosts}] }`;
     const hosts = ['hooks.internal', '10.1.2.3', '10.0.0.0/8', 'fd12::/16'];
-    const { gateway } = load(webhooks(hosts.map((host) => `"${host}"`).join()));
-    expect(gateway.webhooks).toEqual({ timeout: 10, allowed_private_hosts: hosts });
-    for (const wrong of ['"http://hooks.internal"', '10.0.0.0/33', '"*.internal"', '""']) {
-      expect(problem(webhooks(wrong))).toBe(
-        '/gateway.yaml:2: webhooks.allowed_private_hosts.0: must be a host name, an address or a network such as 10.0.0.0/8',
-      );
+    const quoted = hosts.map((host) => `"${host}"`).join();
+    expect(load(section('webhooks', quoted)).gateway.webhooks).toEqual({ timeout: 10, allowed_private_hosts: hosts });
+    expect(load(section('agents', quoted)).gateway.agents).toEqual({ allowed_private_hosts: hosts });
+    for (const name of ['webhooks', 'agents']) {
+      for (const wrong of ['"http://hooks.internal"', '10.0.0.0/33', '"*.internal"', '""']) {
+        expect(problem(section(name, wrong))).toBe(
+          `/gateway.yaml:2: ${name}.allowed_private_hosts.0: must be a host name, an address or a network such as 10.0.0.0/8`,
+        );
+      }
     }
     expect(problem('providers: { demo: { type: demo } }\nwebhooks: { timeout: 61 }')).toContain('webhooks.timeout');
   });
