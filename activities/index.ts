@@ -4,6 +4,10 @@ import { type BatchOutputDeps, createBatchOutputActivities } from './batch-outpu
 import { type BatchedCallDeps, createBatchedCallActivities } from './batched-calls.ts';
 import { type BudgetWebhookDeps, createBudgetWebhookActivities } from './budget-webhook.ts';
 import { type CostReportDeps, createCostReportActivities } from './cost-report.ts';
+import { type ApprovalDeps, createApprovalActivities } from './pipeline/approvals.ts';
+import { createOutwardActivities, type OutwardDeps } from './pipeline/outward.ts';
+import { createStepActivities, type StepDeps } from './pipeline/steps.ts';
+import { createTurnActivities, type TurnDeps } from './pipeline/turns.ts';
 import { createProviderBatchActivities, type ProviderBatchDeps } from './provider-batches.ts';
 import { createProviderCallActivities, type ProviderCallDeps } from './provider-call.ts';
 import { createQuotaActivities, type QuotaActivityDeps } from './quota.ts';
@@ -22,6 +26,10 @@ export type ActivityDeps = ProviderCallDeps &
   ProviderBatchDeps &
   BudgetWebhookDeps &
   WebhookDeps &
+  StepDeps &
+  TurnDeps &
+  OutwardDeps &
+  ApprovalDeps &
   CostReportDeps;
 
 /** Everything a workflow may ask the world to do. */
@@ -34,6 +42,10 @@ export const createActivities = (deps: ActivityDeps) => ({
   ...createBatchLineActivities(deps),
   ...createBatchOutputActivities(deps),
   ...createProviderBatchActivities(deps),
+  ...createStepActivities(deps),
+  ...createTurnActivities(deps),
+  ...createOutwardActivities(deps),
+  ...createApprovalActivities(deps),
   ...createCostReportActivities(deps),
   ...createSweepActivities(deps),
   ...createBudgetWebhookActivities(deps),

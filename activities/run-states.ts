@@ -1,6 +1,7 @@
 import { toDollars } from '../domain/money.ts';
 import { isFinal } from '../domain/run-state.ts';
 import { type RunWebhook, STATE_EVENTS } from '../domain/run-webhook.ts';
+import type { WebhookEvent } from '../domain/webhook.ts';
 import type { Cipher } from '../storage/cipher.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Run, Runs, Transition } from '../storage/postgres/runs.ts';
@@ -19,18 +20,36 @@ export interface RunStateDeps {
  * Brings a run into a state and its readers the news, and records what its webhook is told. Idempotent: repeated after a
  * crash between its steps, it completes them. Returns the deliveries to announce.
  */
-export function createRecordState({ db, runs, journal, webhooks, cipher }: RunStateDeps) {
+export function createRecordState(deps: RunStateDeps) {
+  const { runs, journal } = deps;
+  const tell = createTellWebhook(deps);
   return async (runId: string, transition: Transition): Promise<readonly string[]> => {
     if (await runs.transition(runId, transition)) journal.announce(runId, isFinal(transition.state));
     const type = STATE_EVENTS[transition.state];
     const run = type && (await runs.find(runId, undefined));
-    if (!type || !run?.webhook || run.state !== transition.state) return [];
+    if (!type || !run || run.state !== transition.state) return [];
+    return tell(run, { type, occurrence: run.stateSeq });
+  };
+}
+
+export interface Told {
+  readonly type: WebhookEvent;
+  /** Which one of its type in the run. */
+  readonly occurrence: number;
+  /** What is told besides how the run stands. */
+  readonly about?: object;
+}
+
+/** Records what the webhook of a run is told, if it has one that wants to know. Returns the deliveries to announce. */
+export function createTellWebhook({ db, webhooks, cipher }: Pick<RunStateDeps, 'db' | 'webhooks' | 'cipher'>) {
+  return async (run: Run, { type, occurrence, about }: Told): Promise<readonly string[]> => {
+    if (!run.webhook) return [];
     const sealed = await cipher.decrypt(run.webhook);
     const { url, secret, events } = JSON.parse(sealed.toString()) as RunWebhook;
     if (!events.includes(type)) return [];
-    const { owner, project, stateSeq: occurrence } = run;
-    const delivery = { runId, owner, project, type, occurrence, at: new Date(), data: describe(run), url, secret };
-    return [await webhooks.record(db, delivery)];
+    const { id: runId, owner, project } = run;
+    const data = { ...describe(run), ...about };
+    return [await webhooks.record(db, { runId, owner, project, type, occurrence, at: new Date(), data, url, secret })];
   };
 }
 

@@ -10,6 +10,7 @@ import { metrics as measuring } from './plugins/metrics.ts';
 import { openapi } from './plugins/openapi.ts';
 import { rateLimitHeaders } from './plugins/rate-limit-headers.ts';
 import { agents } from './routes/agents.ts';
+import { approvals } from './routes/approvals.ts';
 import { auditLog } from './routes/audit-log.ts';
 import { authentication } from './routes/auth.ts';
 import { batches } from './routes/batches.ts';
@@ -17,12 +18,14 @@ import { budgets } from './routes/budgets.ts';
 import { chatCompletions } from './routes/chat-completions.ts';
 import { costs } from './routes/costs.ts';
 import { estimate } from './routes/estimate.ts';
+import { executions } from './routes/executions.ts';
 import { files } from './routes/files.ts';
 import { generate } from './routes/generate.ts';
 import { health } from './routes/health.ts';
 import { invoke } from './routes/invoke.ts';
 import { jobs } from './routes/jobs.ts';
 import { logs } from './routes/logs.ts';
+import { messages } from './routes/messages.ts';
 import { metrics } from './routes/metrics.ts';
 import { modelCatalogue } from './routes/model-catalogue.ts';
 import { models } from './routes/models.ts';
@@ -38,6 +41,7 @@ import { tenants } from './routes/tenants.ts';
 import { usage } from './routes/usage.ts';
 import { virtualKeys } from './routes/virtual-keys.ts';
 import { webhooks } from './routes/webhooks.ts';
+import { workflows } from './routes/workflows.ts';
 
 /** The front door. Listens to nothing: the composition root does. */
 export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
@@ -69,11 +73,12 @@ export async function buildApp(deps: ApiDeps): Promise<FastifyInstance> {
 
   await app.register(authentication, { authenticator });
   const serving = [root, health, providers, models, chatCompletions, responses, generate, invoke];
-  const inBackground = [jobs, batches, files, webhooks, agents];
+  const inBackground = [jobs, batches, files, webhooks];
+  const orchestrating = [agents, workflows, executions, approvals, messages];
   const telling = [estimate, logs, usage, costs];
   const operating = [modelCatalogue, routingPolicies, settings, reports, metrics, auditLog];
   const administering = [virtualKeys, providerKeys, tenants, budgets, rateLimits];
-  for (const routes of [...serving, ...inBackground, ...telling, ...operating, ...administering])
+  for (const routes of [...serving, ...inBackground, ...orchestrating, ...telling, ...operating, ...administering])
     await app.register(routes, deps);
   return app as unknown as FastifyInstance;
 }

@@ -8,7 +8,9 @@ import type { ProviderRegistry } from '../providers/registry.ts';
 import type { Cipher } from '../storage/cipher.ts';
 import type { Counters } from '../storage/counters/counters.ts';
 import type { Admissions } from '../storage/postgres/admissions.ts';
+import type { AgentMessages } from '../storage/postgres/agent-messages.ts';
 import type { Agents } from '../storage/postgres/agents.ts';
+import type { Approvals } from '../storage/postgres/approvals.ts';
 import type { AuditLog } from '../storage/postgres/audit-log.ts';
 import type { Batches } from '../storage/postgres/batches.ts';
 import type { Bodies } from '../storage/postgres/bodies.ts';
@@ -25,6 +27,7 @@ import type { ProviderKeys } from '../storage/postgres/provider-keys.ts';
 import type { RateLimits } from '../storage/postgres/rate-limits.ts';
 import type { Requests } from '../storage/postgres/requests.ts';
 import type { Responses } from '../storage/postgres/responses.ts';
+import type { RunSteps } from '../storage/postgres/run-steps.ts';
 import type { Runs } from '../storage/postgres/runs.ts';
 import type { Tenants } from '../storage/postgres/tenants.ts';
 import type { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -55,7 +58,6 @@ export interface ApiDeps {
   readonly bodies: Bodies;
   readonly files: Files;
   readonly batches: Batches;
-  readonly agents: Agents;
   readonly ledger: Ledger;
   readonly costs: Costs;
   readonly costReports: CostReports;
@@ -76,6 +78,10 @@ export interface ApiDeps {
   readonly journal: JournalledStreamLog;
   /** What the database knows of runs in the background. */
   readonly storedRuns: Runs;
+  readonly runSteps: RunSteps;
+  readonly agents: Agents;
+  readonly approvals: Approvals;
+  readonly agentMessages: AgentMessages;
   readonly runs: TemporalRuns;
   /** Where requests wait whose callers do. */
   readonly entrance: Entrance;

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { AttemptKey } from '../domain/attempt.ts';
-import type { ModelResult } from '../domain/chat.ts';
+import type { CustomToolCall, ModelResult, ToolCall } from '../domain/chat.ts';
 import { HoldfastError } from '../domain/errors.ts';
 import type { ModelCallResult, TargetCall } from '../domain/model-call.ts';
 import type { NanoDollars } from '../domain/money.ts';
@@ -81,14 +81,22 @@ export class Answers {
   }
 
   private async toCallResult(
-    { requestId, target, admission }: TargetCall,
+    { requestId, target, admission, step }: TargetCall,
     { choices, usage }: ModelResult,
     responseRef: string,
     caused: readonly string[],
   ): Promise<ModelCallResult> {
     const { provider, model } = target;
     const finishReasons = choices.map((choice) => choice.native_finish_reason);
-    const result = { provider, model, finishReasons, usage, responseRef };
+    const toolCalls = step === undefined ? [] : toolCallsOf(choices);
+    const result = {
+      provider,
+      model,
+      finishReasons,
+      usage,
+      responseRef,
+      ...(toolCalls.length > 0 && { toolCalls }),
+    };
     if (!admission) return result;
     const { limits, estimatedTokens } = admission;
     const tokenDifference = usage.inputTokens + usage.outputTokens - estimatedTokens;
@@ -108,5 +116,12 @@ export class Answers {
     await this.deps.streams.completed(call, n, { type: 'completed', result, metadata });
   }
 }
+
+/** Names are enough for a history; arguments are in the answer. */
+const toolCallsOf = ([choice]: ModelResult['choices']) =>
+  (choice?.message.tool_calls ?? []).map((call) => ({
+    id: call.id,
+    name: call.type === 'custom' ? (call as CustomToolCall).custom.name : (call as ToolCall).function.name,
+  }));
 
 const claimLost = () => new HoldfastError('gateway_unavailable', 'The claim of the call was lost to another process.');

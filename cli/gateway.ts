@@ -24,7 +24,9 @@ import { newId } from '../domain/ids.ts';
 import { LiveRouting } from '../planning/live-routing.ts';
 import { createProviders } from '../providers/registry.ts';
 import { Admissions } from '../storage/postgres/admissions.ts';
+import { AgentMessages } from '../storage/postgres/agent-messages.ts';
 import { Agents } from '../storage/postgres/agents.ts';
+import { Approvals } from '../storage/postgres/approvals.ts';
 import { Attempts } from '../storage/postgres/attempts.ts';
 import { AuditLog } from '../storage/postgres/audit-log.ts';
 import { BatchLines } from '../storage/postgres/batch-lines.ts';
@@ -48,6 +50,7 @@ import { Requests } from '../storage/postgres/requests.ts';
 import { Reservations } from '../storage/postgres/reservations.ts';
 import { Responses } from '../storage/postgres/responses.ts';
 import { RunEvents } from '../storage/postgres/run-events.ts';
+import { RunSteps } from '../storage/postgres/run-steps.ts';
 import { Runs } from '../storage/postgres/runs.ts';
 import { Tenants } from '../storage/postgres/tenants.ts';
 import { VirtualKeys } from '../storage/postgres/virtual-keys.ts';
@@ -145,6 +148,10 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const costReports = new CostReports(db);
     const runEvents = new RunEvents(db, cipher);
     const runs = new Runs(db, runEvents);
+    const agents = new Agents(db, cipher);
+    const runSteps = new RunSteps(db, runEvents);
+    const approvals = new Approvals(db, runEvents);
+    const agentMessages = new AgentMessages(db);
     const idempotency = new Idempotency(db);
     const journal = new JournalledStreamLog(runEvents, streams);
     const webhooks = new Webhooks(db, cipher);
@@ -193,6 +200,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           streams,
           calls,
           runs,
+          runSteps,
+          agents,
+          approvals,
+          agentMessages,
+          agentAddresses: publicAddresses(config.gateway.agents.allowed_private_hosts),
           journal,
           cipher,
           files,
@@ -264,7 +276,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           cipher,
           files,
           batches,
-          agents: new Agents(db, cipher),
+          agents,
           ledger: new Ledger(db),
           costs,
           costReports,
@@ -282,6 +294,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           streams,
           journal,
           storedRuns: runs,
+          runSteps,
+          approvals,
+          agentMessages,
           entrance: new Entrance({ width: ENTRANCE_WIDTH, patienceMs: ENTRANCE_PATIENCE_MS }),
           runs: new TemporalRuns({
             ...temporal,

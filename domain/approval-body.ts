@@ -57,6 +57,3 @@ export function toApprovalTerms(body: ApprovalTermsBody): ApprovalTerms {
     ...(remind_every !== undefined && { remindEveryMs: toMs(remind_every) }),
   };
 }
-
-/** What `true` means where terms may be given. */
-export const DEFAULT_APPROVAL_TERMS: ApprovalTerms = toApprovalTerms(approvalTermsBody.parse({}));

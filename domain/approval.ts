@@ -31,6 +31,14 @@ export interface ApprovalTerms {
   readonly remindEveryMs?: number;
 }
 
+/** For who asks for approval without saying more. */
+export const DEFAULT_APPROVAL_TERMS: ApprovalTerms = {
+  approvers: { roles: ['approver', 'admin'], count: 1, notRequester: false },
+  timeoutMs: 24 * 3_600_000,
+  onTimeout: 'reject',
+  escalations: [],
+};
+
 /** Why a run asks. */
 export type ApprovalKind = 'step' | 'tool_call' | 'model_call';
 
@@ -40,9 +48,12 @@ export interface Vote {
   readonly decision: 'approve' | 'reject';
   readonly actor: string;
   readonly roles: readonly Role[];
-  readonly comment?: string;
-  /** Body: what is to be done instead of what was asked for. */
+  /** Body: a comment, and what is to be done instead of what was asked for. */
+  readonly saidRef?: string;
+  /** Body: the latter by itself. */
   readonly payloadRef?: string;
+  /** ISO. */
+  readonly at: string;
 }
 
 /** An approval as its run has it. */

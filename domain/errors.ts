@@ -37,6 +37,8 @@ export const ERRORS = {
   policy_privacy_zone: stop(403, 'permission_error', 'privacy_zone'),
   policy_model_not_priced: stop(400, 'invalid_request_error', 'model_not_priced'),
   policy_rate_limited: stop(429, 'rate_limit_error', 'rate_limit_exceeded'),
+  policy_approval_rejected: stop(403, 'permission_error', 'approval_rejected'),
+  policy_turn_limit: stop(422, 'invalid_request_error', 'turn_limit'),
   policy_budget_exceeded: stop(429, 'insufficient_quota', 'insufficient_quota'),
 
   provider_rate_limited: retry(429, 'rate_limit_error', 'provider_rate_limited'),

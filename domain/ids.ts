@@ -6,6 +6,8 @@ export type IdPrefix =
   | 'gen'
   | 'resp'
   | 'batch'
+  | 'pipe'
+  | 'msg'
   | 'pbatch'
   | 'file'
   | 'vk'

@@ -47,6 +47,8 @@ export interface ModelCall {
   readonly maxCostNanos?: NanoDollars;
   /** What its calls show is kept in Postgres, for readers of any time. */
   readonly background?: boolean;
+  /** The step of a pipeline that it is made for. */
+  readonly step?: string;
   /** Its first call may go through the provider's batch API, together with others. */
   readonly gather?: boolean;
 }
@@ -84,6 +86,8 @@ export interface TargetCall {
   readonly estimatedTokens?: number;
   readonly maxCostNanos?: NanoDollars;
   readonly background?: boolean;
+  /** The step of a pipeline that it is made for, which wants to know what tools the model calls. */
+  readonly step?: string;
   /** What is taken before the first call and settled after the answer; absent where the workflow does both. */
   readonly admission?: AdmissionRequest;
 }
@@ -108,6 +112,7 @@ export function targetCallOf(call: ModelCall, targetIndex: number, maxCostNanos?
     estimatedTokens: call.admission.estimatedTokens,
     ...(maxCostNanos !== undefined && { maxCostNanos }),
     ...(call.background && { background: true }),
+    ...(call.step !== undefined && { step: call.step }),
     ...(call.checkedByCall && { admission: call.admission }),
   };
 }
@@ -119,6 +124,8 @@ export interface ModelCallResult {
   readonly finishReasons: readonly string[];
   readonly usage: Usage;
   readonly responseRef: string;
+  /** Of the first choice; only for a step of a pipeline. */
+  readonly toolCalls?: readonly { readonly id: string; readonly name: string }[];
   /** The request is settled, which caused these budget alerts. */
   readonly settled?: { readonly alerts: readonly string[] };
 }

@@ -86,3 +86,27 @@ export function stepsFrom(step: Step, name: string): readonly Step[] | undefined
   }
   return undefined;
 }
+
+/** The steps as people read them: a Markdown list. */
+export function outlineOf(step: Step, depth = 0): string {
+  const line = `${'  '.repeat(depth)}- **${step.name}**: ${describe(step)}`;
+  return [line, ...childrenOf(step).map((child) => outlineOf(child, depth + 1))].join('\n');
+}
+
+function describe(step: Step): string {
+  switch (step.pattern) {
+    case 'single':
+      return nameOf(step.agent);
+    case 'sequential':
+      return 'one after the other';
+    case 'parallel':
+      return `side by side, ${step.quorum} of ${step.branches.length} have to succeed`;
+    case 'supervisor':
+      return `${nameOf(step.coordinator)} hands out to ${step.workers.map(({ name }) => name).join(', ')}`;
+    case 'human_in_loop':
+      return `${step.approval.approvers.count} of ${step.approval.approvers.roles.join(', ')} to approve`;
+  }
+}
+
+const nameOf = (choice: AgentChoice): string =>
+  'agent' in choice ? `agent ${choice.agent}` : `an agent that can ${choice.capability}`;

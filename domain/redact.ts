@@ -2,7 +2,7 @@ const REDACTED = '[redacted]';
 
 /** Field names, without case and separators, whose values are secrets or what somebody wrote to a model. */
 const SECRET_NAMES =
-  /^(key|keys|authorization|cookie|credentials?|passphrase|prompts?|systemprompt|messages|content|contents|input|instructions|template|text)$|(apikey|accesskey|accesskeyid|privatekey|secretkey|masterkey|encryptionkey|secret|password|token|credentials?|prompt)$/;
+  /^(key|keys|authorization|cookie|credentials?|passphrase|prompts?|systemprompt|messages|content|contents|payload|comment|input|instructions|template|text)$|(apikey|accesskey|accesskeyid|privatekey|secretkey|masterkey|encryptionkey|secret|password|token|credentials?|prompt)$/;
 /** Keys of ours, of providers and of AWS, JSON web tokens, PEM blocks, and passwords in URLs, wherever they stand. */
 const SECRET_VALUES =
   /:\/\/[^\s/:@]*:[^\s/@]+@|\b[spr]k-[\w-]{6,}|\bAIza[\w-]{10,}|\beyJ[\w-]+\.[\w-]+\.|-----BEGIN |\b(AKIA|ASIA)[A-Z0-9]{12,}/;

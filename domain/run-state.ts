@@ -17,7 +17,7 @@ const FINAL: ReadonlySet<RunState> = new Set(['completed', 'failed', 'cancelled'
 export const isFinal = (state: RunState): boolean => FINAL.has(state);
 
 /** What a run in the background does: one model call, in the shape of its surface, or many. */
-export const RUN_KINDS = ['chat.completion', 'response', 'batch'] as const;
+export const RUN_KINDS = ['chat.completion', 'response', 'batch', 'pipeline'] as const;
 
 export type RunKind = (typeof RUN_KINDS)[number];
 

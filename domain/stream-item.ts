@@ -1,7 +1,9 @@
+import type { ApprovalState } from './approval.ts';
 import type { TargetKey } from './attempt.ts';
 import type { ChoiceDelta, ModelResult } from './chat.ts';
 import type { ErrorInfo } from './errors.ts';
 import { type NanoDollars, toDollars } from './money.ts';
+import type { Pattern, StepState } from './pipeline.ts';
 import { isFinal, type RunState } from './run-state.ts';
 
 /** What the caller is told about how the answer came about (seed 000). */
@@ -51,6 +53,19 @@ export type StreamItem =
   | { readonly type: 'failed'; readonly error: ErrorInfo }
   /** A run in the background came into a state; the answer of a completed one is in the journal. */
   | { readonly type: 'state'; readonly state: RunState; readonly error?: ErrorInfo }
+  /** A step of a pipeline came into a state. */
+  | {
+      readonly type: 'step';
+      readonly step: string;
+      readonly pattern: Pattern;
+      readonly agent?: string;
+      /** The supervisor it works for. */
+      readonly parent?: string;
+      readonly state: StepState;
+      readonly error?: ErrorInfo;
+    }
+  /** Somebody is asked, or has decided. */
+  | { readonly type: 'approval'; readonly id: string; readonly step: string; readonly state: ApprovalState }
   /** There is more in Postgres. */
   | { readonly type: 'news'; readonly last: boolean };
 

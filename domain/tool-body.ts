@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { approvalTermsBody, DEFAULT_APPROVAL_TERMS, toApprovalTerms } from './approval-body.ts';
+import { DEFAULT_APPROVAL_TERMS } from './approval.ts';
+import { approvalTermsBody, toApprovalTerms } from './approval-body.ts';
 import { HoldfastError } from './errors.ts';
 import { headersBody, isHeaderName, lowerCased } from './http-headers.ts';
 import { toOperations } from './openapi/operations.ts';

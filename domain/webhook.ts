@@ -5,6 +5,10 @@ export const WEBHOOK_EVENTS = [
   'run.cancelled',
   'run.input_required',
   'run.budget_exceeded',
+  'approval.requested',
+  'approval.reminder',
+  'approval.escalated',
+  'approval.decided',
 ] as const;
 
 export type WebhookEvent = (typeof WEBHOOK_EVENTS)[number];

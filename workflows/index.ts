@@ -5,5 +5,12 @@ export { completion } from './completion.ts';
 export { costReport } from './cost-report.ts';
 export { gatheredBatch, gathering } from './gathering.ts';
 export { job } from './job.ts';
+export {
+  pipeline as humanInLoop,
+  pipeline as parallel,
+  pipeline as sequential,
+  pipeline as single,
+  pipeline as supervisor,
+} from './pipeline.ts';
 export { sweep } from './sweep.ts';
 export { webhook } from './webhook.ts';

@@ -157,7 +157,7 @@ function callTarget(
   const target = call.targets[targetIndex] as CallTarget;
   const untilDeadline = Math.max(1, call.deadlineAt - Date.now()) + GRACE_MS;
   const { callProvider } = proxyActivities<Pick<Activities, 'callProvider'>>({
-    summary: `${target.provider}/${target.model}`,
+    summary: `${call.step === undefined ? '' : `${call.step}: `}${target.provider}/${target.model}`,
     // The activity keeps the time limits of a call itself; these end what a dead worker left.
     startToCloseTimeout: untilDeadline,
     scheduleToCloseTimeout: untilDeadline,

@@ -58,6 +58,10 @@ export function visibleTo({ kind, team, project, roles, owner }: AuthenticatedCa
   return team === null && roles.includes('admin') ? undefined : { owner };
 }
 
+/** Who a caller is as a person: whoever has several keys is one. */
+export const personOf = ({ user, actor }: Pick<Caller, 'user' | 'actor'>): string =>
+  user === null ? actor : `user:${user}`;
+
 /** What a caller may build on: its own, even where it may see more. Only the master key builds on everybody's. */
 export const ownOf = ({ kind, owner, project }: Caller): Visible | undefined =>
   kind === 'master' ? undefined : { owner, ...(project !== null && { project }) };

@@ -1,59 +1,35 @@
-import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { checkWebhookSecret, checkWebhookUrl } from '../../activities/webhook-url.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars } from '../../domain/money.ts';
 import { isFinal, RUN_STATES } from '../../domain/run-state.ts';
-import type { RunWebhook } from '../../domain/run-webhook.ts';
-import { WEBHOOK_EVENTS } from '../../domain/webhook.ts';
 import type { Run } from '../../storage/postgres/runs.ts';
 import type { AuthenticatedCaller } from '../auth/caller.ts';
 import { visibleTo } from '../auth/caller.ts';
-import { cancelRun, DEFAULT_PRIORITY, defaultTerms, type RunInput, type RunTerms } from '../runs/background.ts';
+import { cancelRun } from '../runs/background.ts';
 import { idempotencyKeyOf, requestIdOf } from '../runs/caller-ids.ts';
+import { submitAgain } from '../runs/jobs/again.ts';
 import { batchJobs } from '../runs/jobs/batch.ts';
 import { chatJobs } from '../runs/jobs/chat.ts';
-import { toJobEvent } from '../runs/jobs/job-events.ts';
+import { sendJobEvents } from '../runs/jobs/job-events.ts';
 import type { JobKind } from '../runs/jobs/job-kind.ts';
 import { jobObject, toJob } from '../runs/jobs/job-object.ts';
+import { pipelineJobs } from '../runs/jobs/pipeline.ts';
 import { responseJobs } from '../runs/jobs/responses.ts';
-import { resumeAfter, sendEvents, withKeepalives } from '../runs/server-sent-events.ts';
 import { cursor, errorEnvelope, instant, limit } from '../schemas/common.ts';
+import { dollars, runTermsFields, toRunTerms } from '../schemas/run-terms.ts';
 import type { Routes } from './route.ts';
 
-const KINDS: readonly JobKind[] = [chatJobs, responseJobs, batchJobs];
+const KINDS: readonly JobKind[] = [chatJobs, responseJobs, batchJobs, pipelineJobs];
 const ENDPOINTS = KINDS.map(({ endpoint }) => endpoint) as [string, ...string[]];
-
-const dollars = z.number().positive().max(1_000_000);
 
 const newJob = z.strictObject({
   /** The endpoint whose work is to be done. */
   endpoint: z.enum(ENDPOINTS),
   /** What that endpoint takes. */
   body: z.record(z.string(), z.unknown()),
-  /** 1 goes first, 5 last. */
-  priority: z.int().min(1).max(5).default(DEFAULT_PRIORITY),
-  /** By when it has to end; ISO or seconds since the epoch. By default `background.deadline_hours` from now. */
-  deadline: z
-    .union([z.int().transform(String), z.string()])
-    .pipe(instant)
-    .optional(),
-  /** The most all its calls may cost together. */
-  max_cost_usd: dollars.optional(),
-  metadata: z.record(z.string().max(64), z.string().max(512)).default({}),
+  ...runTermsFields,
   /** Its call may wait to go through the provider's batch API, at its price, together with others of its kind. */
   gather: z.boolean().default(false),
-  /** Who is told what becomes of it. Without a secret the gateway makes one and shows it once. */
-  webhook: z
-    .strictObject({
-      url: z.url().max(2048),
-      secret: z.string().optional(),
-      events: z
-        .array(z.enum(WEBHOOK_EVENTS))
-        .min(1)
-        .default([...WEBHOOK_EVENTS]),
-    })
-    .optional(),
 });
 
 /** A result that is older than what is kept is left out. */
@@ -65,20 +41,6 @@ async function kept(result: Promise<object | undefined>): Promise<object | undef
     throw error;
   }
 }
-
-/** A webhook that can be delivered to. Throws `caller_invalid_request` for any other. */
-function toRunWebhook(
-  wanted: Omit<RunWebhook, 'secret'> & { secret?: string | undefined },
-  allowedPrivateHosts: readonly string[],
-): RunWebhook {
-  const secret = wanted.secret ?? `whsec_${randomBytes(SECRET_BYTES).toString('base64')}`;
-  checkWebhookUrl(wanted.url, allowedPrivateHosts);
-  checkWebhookSecret(secret);
-  return { ...wanted, secret };
-}
-
-const SECRET_BYTES = 24;
-const DAY_MS = 86_400_000;
 
 const params = z.object({ id: z.string() });
 const failures = { '4xx': errorEnvelope, '5xx': errorEnvelope };
@@ -110,35 +72,20 @@ export const jobs: Routes = async (app, deps) => {
       },
     },
     async (request, reply) => {
-      const { endpoint, body, priority, deadline, max_cost_usd, metadata, gather, webhook: wanted } = request.body;
-      const webhook = wanted && toRunWebhook(wanted, deps.config.gateway.webhooks.allowed_private_hosts);
+      const { endpoint, body, gather, ...given } = request.body;
       const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
-      const { days } = deps.config.gateway.retention;
-      if (deadline && deadline.getTime() > Date.now() + days * DAY_MS) {
-        const message = `The deadline must be within ${days} days: what a job was asked is not kept for longer.`;
-        throw new HoldfastError('caller_invalid_request', message, { param: 'deadline' });
-      }
-      const terms: RunTerms = {
-        priority,
-        deadlineAt: deadline ?? defaultTerms(deps).deadlineAt,
-        maxCostNanos: max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd),
-        metadata,
-        gather,
-        webhook: webhook && deps.cipher.encrypt(Buffer.from(JSON.stringify(webhook))),
-      };
+      const { terms, webhook } = toRunTerms(deps, given);
       const { id, replayed } = await kind.submit(deps, {
         body,
         caller: request.caller,
-        terms,
+        terms: { ...terms, gather },
         requestId: requestIdOf(request),
         idempotencyKey: idempotencyKeyOf(deps.bodies, request, 'jobs'),
       });
       reply.header('x-holdfast-run-id', id);
       if (replayed) reply.header('idempotent-replayed', 'true');
       const job = await shown(id, request.caller);
-      return reply
-        .status(202)
-        .send(webhook && !replayed ? { ...job, webhook: { ...webhook, events: [...webhook.events] } } : job);
+      return reply.status(202).send(webhook && !replayed ? { ...job, webhook } : job);
     },
   );
 
@@ -190,13 +137,7 @@ export const jobs: Routes = async (app, deps) => {
     },
     async (request, reply) => {
       const { id } = await found(request.params.id, request.caller);
-      const after = resumeAfter(request.headers, request.query.starting_after);
-      return sendEvents(reply, (signal) =>
-        withKeepalives(deps.journal.subscribe(id, 0, signal), signal, ({ seq, item }) =>
-          // Who resumes beyond the end gets the end.
-          seq > after || (item.type === 'state' && isFinal(item.state)) ? toJobEvent({ seq, item }) : '',
-        ),
-      );
+      return sendJobEvents(deps, request, reply, { id, startingAfter: request.query.starting_after });
     },
   );
 
@@ -233,7 +174,7 @@ export const jobs: Routes = async (app, deps) => {
     await deps.runs.resume(run.id, { ...(maxCostNanos !== undefined && { maxCostNanos }) });
   });
 
-  const again = (name: 'retry' | 'rerun', summary: string, allows: (run: Run) => boolean): void => {
+  const again = (name: 'retry' | 'rerun', summary: string): void => {
     app.post(
       `/v1/jobs/:id/${name}`,
       {
@@ -242,38 +183,19 @@ export const jobs: Routes = async (app, deps) => {
       },
       async (request, reply) => {
         const run = await found(request.params.id, request.caller);
-        if (!allows(run))
-          throw new HoldfastError(
-            'caller_conflict',
-            `The job is ${run.state}; it cannot be ${name === 'retry' ? 'retried' : 'run again'}.`,
-          );
-        const input = await deps.bodies.get<RunInput>(run.inputRef);
-        if (!input)
-          throw new HoldfastError('caller_not_found', `What '${run.id}' was asked to do is not kept any more.`);
-        const { id, replayed } = await kindOf(run).submit(deps, {
-          body: input.body,
-          // Who asks pays, by its own rules; an operator from outside acts for whose job it was.
-          caller: request.caller.owner === run.owner ? request.caller : input.caller,
-          terms: {
-            ...defaultTerms(deps),
-            priority: run.priority,
-            maxCostNanos: run.maxCostNanos ?? undefined,
-            metadata: run.metadata,
-            webhook: run.webhook ?? undefined,
-          },
-          requestId: undefined,
-          idempotencyKey: idempotencyKeyOf(deps.bodies, request, `jobs/${run.id}/${name}`),
-          ...(name === 'retry' ? { retryOf: run.id } : { rerunOf: run.id }),
+        const idempotencyKey = idempotencyKeyOf(deps.bodies, request, `jobs/${run.id}/${name}`);
+        const { id, replayed } = await submitAgain(deps, run, kindOf(run), {
+          how: name,
+          caller: request.caller,
+          idempotencyKey,
         });
         if (replayed) reply.header('idempotent-replayed', 'true');
         return reply.status(202).send(await shown(id, request.caller));
       },
     );
   };
-  again('retry', 'Do a failed or cancelled job again; steps that were finished are not paid again', ({ state }) =>
-    ['failed', 'cancelled'].includes(state),
-  );
-  again('rerun', 'Do an ended job again from its start', ({ state }) => isFinal(state));
+  again('retry', 'Do a failed or cancelled job again; steps that were finished are not paid again');
+  again('rerun', 'Do an ended job again from its start');
 };
 
 const resumption = z.strictObject({

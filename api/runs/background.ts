@@ -9,6 +9,7 @@ import type { IdempotencyKey } from '../../storage/postgres/idempotency.ts';
 import type { Run } from '../../storage/postgres/runs.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
 import type { ApiDeps } from '../context.ts';
+import { type SubmittedRun, submitOnce } from './submit-once.ts';
 
 /** On what terms a run goes on in the background. */
 export interface RunTerms {
@@ -63,63 +64,57 @@ export interface Submission extends RunInput {
   readonly rerunOf?: string;
 }
 
-export interface SubmittedRun {
-  readonly id: string;
-  /** Whether an earlier request with the same `Idempotency-Key` made it. */
-  readonly replayed: boolean;
-}
-
 /** Accepts a model call that nobody waits for: committed in Postgres and acknowledged by Temporal. */
 export async function submitRun(deps: ApiDeps, submission: Submission): Promise<SubmittedRun> {
-  const { id, terms, caller, idempotencyKey } = submission;
+  const { id, caller, idempotencyKey } = submission;
   // What has ended is answered again, even if nothing like it would be accepted any more.
   const holder = idempotencyKey && (await deps.idempotency.holder(idempotencyKey));
   if (holder !== undefined && (await hasEnded(deps, holder))) return { id: holder, replayed: true };
   const prepared = await prepareBackgroundCall(deps, submission);
   const { endpoint, body } = submission;
   const input = deps.bodies.seal({ endpoint, body, caller: toCaller(caller) } satisfies RunInput);
-  const insert = async (db: Sql) => {
-    await deps.requests.insert(prepared.row, db);
-    await deps.storedRuns.insert(db, {
-      id,
-      kind: submission.kind,
-      owner: caller.owner,
-      attribution: prepared.row.attribution,
-      model: prepared.row.modelRequested,
-      priority: terms.priority,
-      input,
-      metadata: terms.metadata,
-      deadlineAt: terms.deadlineAt,
-      maxCostNanos: terms.maxCostNanos ?? null,
-      webhook: terms.webhook ?? null,
-      retryOf: submission.retryOf ?? null,
-      rerunOf: submission.rerunOf ?? null,
-    });
-    await submission.store?.(db);
-  };
-  if (!idempotencyKey) {
-    await deps.db.transaction().execute(insert);
-    await startJob(deps, submission, prepared);
-    return { id, replayed: false };
-  }
-  for (let replaces: string | undefined; ; ) {
-    const taken = await deps.idempotency.once(idempotencyKey, id, replaces, async (transaction) => {
-      if (replaces) await deps.requests.releaseRequestId(replaces, transaction);
-      await insert(transaction);
-    });
-    if (taken === id) {
-      await startJob(deps, submission, prepared);
-      return { id, replayed: false };
-    }
-    const earlier = await deps.storedRuns.find(taken, undefined);
-    if (!earlier || (earlier.error && isFinal(earlier.state) && !replays(earlier.error.code))) {
-      replaces = taken;
-      continue;
-    }
-    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
-    if (!isFinal(earlier.state)) await deps.runs.startJob(jobOf(submission, prepared, taken));
-    return { id: taken, replayed: true };
-  }
+  return submitOnce(deps, {
+    id,
+    idempotencyKey,
+    async insert(db, replaces) {
+      if (replaces) await deps.requests.releaseRequestId(replaces, db);
+      await deps.requests.insert(prepared.row, db);
+      await deps.storedRuns.insert(db, {
+        id,
+        kind: submission.kind,
+        owner: caller.owner,
+        attribution: prepared.row.attribution,
+        model: prepared.row.modelRequested,
+        input,
+        ...rowOf(submission),
+      });
+      await submission.store?.(db);
+    },
+    start: () => startJob(deps, submission, prepared),
+    async attach(holder) {
+      const earlier = await deps.storedRuns.find(holder, undefined);
+      if (!earlier || (earlier.error && isFinal(earlier.state) && !replays(earlier.error.code))) return false;
+      if (!isFinal(earlier.state)) await deps.runs.startJob(jobOf(submission, prepared, holder));
+      return true;
+    },
+  });
+}
+
+/** What a run's row says of the terms it goes on. */
+export const rowOf = ({ terms, retryOf, rerunOf }: Pick<Submission, 'terms' | 'retryOf' | 'rerunOf'>) => ({
+  priority: terms.priority,
+  metadata: terms.metadata,
+  deadlineAt: terms.deadlineAt,
+  maxCostNanos: terms.maxCostNanos ?? null,
+  webhook: terms.webhook ?? null,
+  retryOf: retryOf ?? null,
+  rerunOf: rerunOf ?? null,
+});
+
+/** Throws for a deadline that has passed. */
+export function requireTime({ deadlineAt }: RunTerms): void {
+  if (deadlineAt.getTime() > Date.now()) return;
+  throw new HoldfastError('caller_invalid_request', 'The deadline is over.', { param: 'deadline' });
 }
 
 /** Whether a run ended in a way that is not repeated under its `Idempotency-Key`. */
@@ -131,9 +126,7 @@ async function hasEnded(deps: ApiDeps, id: string): Promise<boolean> {
 function prepareBackgroundCall(deps: ApiDeps, submission: Submission): Promise<PreparedCall> {
   const { id, terms, attribution, requestId = id } = submission;
   const deadlineAt = terms.deadlineAt.getTime();
-  if (deadlineAt <= Date.now()) {
-    throw new HoldfastError('caller_invalid_request', 'The deadline is over.', { param: 'deadline' });
-  }
+  requireTime(terms);
   return prepareCall(deps, {
     ...submission,
     runId: id,

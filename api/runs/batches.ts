@@ -7,8 +7,9 @@ import type { Sql } from '../../storage/postgres/database.ts';
 import { ownOf } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
 import type { NewBatchBody } from '../schemas/batch.ts';
-import type { RunInput, SubmittedRun } from './background.ts';
+import { type RunInput, requireTime, rowOf } from './background.ts';
 import type { NewJob } from './jobs/job-kind.ts';
+import { type SubmittedRun, submitOnce } from './submit-once.ts';
 
 /** A batch on its way in. */
 export interface BatchSubmission extends Omit<NewJob, 'body'> {
@@ -18,37 +19,26 @@ export interface BatchSubmission extends Omit<NewJob, 'body'> {
 /** Accepts a batch: committed in Postgres and acknowledged by Temporal. Throws when its input file is not there. */
 export async function submitBatch(deps: ApiDeps, submission: BatchSubmission): Promise<SubmittedRun> {
   const { idempotencyKey, terms } = submission;
-  if (terms.deadlineAt.getTime() <= Date.now()) {
-    throw new HoldfastError('caller_invalid_request', 'The deadline is over.', { param: 'deadline' });
-  }
+  requireTime(terms);
   await requireInput(deps, submission);
   const id = newId('batch');
-  const insert = (db: Sql) => insertBatch(deps, db, id, submission);
-  if (!idempotencyKey) {
-    await deps.db.transaction().execute(insert);
-    await start(deps, id, submission);
-    return { id, replayed: false };
-  }
-  for (let replaces: string | undefined; ; ) {
-    const taken = await deps.idempotency.once(idempotencyKey, id, replaces, insert);
-    if (taken === id) {
-      await start(deps, id, submission);
-      return { id, replayed: false };
-    }
-    const earlier = await deps.batches.find(taken, undefined);
-    // One that ended is asked for again by `retry`: what it answered is worth something.
-    if (!earlier || (earlier.error && earlier.total === 0 && isFinal(earlier.state) && !replays(earlier.error.code))) {
-      replaces = taken;
-      continue;
-    }
-    // Whoever made it may have died before the workflow was started; one that runs stays as it is.
-    if (!isFinal(earlier.state)) {
-      await deps.runs.startBatch(
-        startOf(deps, taken, { ...submission, terms: { ...terms, deadlineAt: earlier.deadlineAt } }),
-      );
-    }
-    return { id: taken, replayed: true };
-  }
+  return submitOnce(deps, {
+    id,
+    idempotencyKey,
+    insert: (db) => insertBatch(deps, db, id, submission),
+    start: () => start(deps, id, submission),
+    async attach(holder) {
+      const earlier = await deps.batches.find(holder, undefined);
+      // One that ended is asked for again by `retry`: what it answered is worth something.
+      const unread = earlier?.error && earlier.total === 0 && isFinal(earlier.state) && !replays(earlier.error.code);
+      if (!earlier || unread) return false;
+      if (!isFinal(earlier.state)) {
+        const { deadlineAt } = earlier;
+        await deps.runs.startBatch(startOf(deps, holder, { ...submission, terms: { ...terms, deadlineAt } }));
+      }
+      return true;
+    },
+  });
 }
 
 async function requireInput(deps: ApiDeps, { body, caller }: BatchSubmission): Promise<void> {
@@ -69,14 +59,9 @@ async function insertBatch(deps: ApiDeps, db: Sql, id: string, submission: Batch
     owner: caller.owner,
     attribution: attribute({ caller, metadata }),
     model: null,
-    priority: terms.priority,
     input: deps.bodies.seal(input),
+    ...rowOf(submission),
     metadata,
-    deadlineAt: terms.deadlineAt,
-    maxCostNanos: terms.maxCostNanos ?? null,
-    webhook: terms.webhook ?? null,
-    retryOf: submission.retryOf ?? null,
-    rerunOf: submission.rerunOf ?? null,
   });
   await deps.batches.insert(db, {
     id,

@@ -6,16 +6,21 @@ import {
   WorkflowExecutionAlreadyStartedError,
   WorkflowFailedError,
   WorkflowNotFoundError,
+  WorkflowUpdateFailedError,
 } from '@temporalio/client';
 import { ApplicationFailure, CancelledFailure, TerminatedFailure } from '@temporalio/common';
+import type { ApprovalState, Vote } from '../../domain/approval.ts';
 import { type ErrorInfo, HoldfastError, isErrorCode } from '../../domain/errors.ts';
 import type { ModelCall } from '../../domain/model-call.ts';
+import { outlineOf, type Pattern } from '../../domain/pipeline.ts';
+import type { AgentMessageRef, PipelineInput } from '../../domain/pipeline-run.ts';
 import type { Priority } from '../../domain/rate-limit.ts';
 import { backgroundQueue } from '../../domain/task-queues.ts';
 import type { BatchInput, batch } from '../../workflows/batch.ts';
 import type { CompletionInput, completion } from '../../workflows/completion.ts';
 import type { job } from '../../workflows/job.ts';
-import { pauseRun, type Resumption, resumeRun } from '../../workflows/messages.ts';
+import { agentMessage, decide, pauseRun, type Resumption, resumeRun } from '../../workflows/messages.ts';
+import type { pipeline } from '../../workflows/pipeline.ts';
 import { buildIdsOf, SEARCH_ATTRIBUTES } from '../../workflows/search-attributes.ts';
 
 export interface TemporalRunsOptions {
@@ -51,6 +56,23 @@ export interface NewBatchRun {
   readonly priority: number;
   readonly tenant: string;
 }
+
+export interface NewPipelineRun {
+  readonly input: PipelineInput;
+  readonly team: string | null;
+  readonly keyName: string;
+  readonly priority: number;
+  readonly tenant: string;
+}
+
+/** Workflow types. */
+const PATTERN_WORKFLOWS: Readonly<Record<Pattern, string>> = {
+  single: 'single',
+  sequential: 'sequential',
+  parallel: 'parallel',
+  supervisor: 'supervisor',
+  human_in_loop: 'humanInLoop',
+};
 
 /** Milliseconds one start request may take. */
 const START_TIMEOUT_MS = 5_000;
@@ -93,6 +115,29 @@ export class TemporalRuns {
     return this.surely(() => this.startBatchOnce(run));
   }
 
+  /** The same for a pipeline. */
+  startPipeline(run: NewPipelineRun): Promise<void> {
+    return this.surely(() => this.startPipelineOnce(run));
+  }
+
+  /**
+   * Has a run's workflow count a vote. Throws `caller_conflict` when it is decided already or the run is over, and
+   * `caller_forbidden` where the voter may not decide.
+   */
+  decide(runId: string, vote: Vote): Promise<ApprovalState> {
+    const args: [Vote] = [vote];
+    return this.tell((deadline) =>
+      this.client.withDeadline(deadline, () => this.client.workflow.getHandle(runId).executeUpdate(decide, { args })),
+    );
+  }
+
+  /** Tells a run of a message for one of its agents. Throws `caller_conflict` when it is over. */
+  message(runId: string, message: AgentMessageRef): Promise<void> {
+    return this.tell((deadline) =>
+      this.client.withDeadline(deadline, () => this.client.workflow.getHandle(runId).signal(agentMessage, message)),
+    );
+  }
+
   /** Nothing further of the run begins until it is resumed. Throws `caller_conflict` when it is over. */
   pause(id: string): Promise<void> {
     return this.tell((deadline) =>
@@ -108,10 +153,11 @@ export class TemporalRuns {
     );
   }
 
-  private async tell(update: (deadline: number) => Promise<void>): Promise<void> {
+  private async tell<T>(update: (deadline: number) => Promise<T>): Promise<T> {
     try {
-      await update(Date.now() + START_TIMEOUT_MS);
+      return await update(Date.now() + START_TIMEOUT_MS);
     } catch (error) {
+      if (error instanceof WorkflowUpdateFailedError) throw HoldfastError.from(errorInfoOf(error.cause));
       if (error instanceof WorkflowNotFoundError) throw new HoldfastError('caller_conflict', 'The run is over.');
       throw temporalUnavailable(error);
     }
@@ -186,6 +232,25 @@ export class TemporalRuns {
       workflowIdReusePolicy: 'REJECT_DUPLICATE',
       priority: { priorityKey: priority, fairnessKey: fairnessKeyOf(tenant) },
       staticSummary: `Batch of ${endpoint} for ${team ?? keyName}`,
+      ...(this.options.searchable && {
+        typedSearchAttributes: [
+          ...(team ? [{ key: SEARCH_ATTRIBUTES.team, value: team }] : []),
+          { key: SEARCH_ATTRIBUTES.key, value: keyName },
+        ],
+      }),
+    });
+  }
+
+  private startPipelineOnce({ input, team, keyName, priority, tenant }: NewPipelineRun): Promise<unknown> {
+    const { root } = input;
+    return this.client.workflow.start<typeof pipeline>(PATTERN_WORKFLOWS[root.pattern], {
+      workflowId: input.runId,
+      args: [input],
+      taskQueue: backgroundQueue(this.options.taskQueue),
+      workflowIdReusePolicy: 'REJECT_DUPLICATE',
+      priority: { priorityKey: priority, fairnessKey: fairnessKeyOf(tenant) },
+      staticSummary: `${root.name} for ${team ?? keyName}`,
+      staticDetails: outlineOf(root),
       ...(this.options.searchable && {
         typedSearchAttributes: [
           ...(team ? [{ key: SEARCH_ATTRIBUTES.team, value: team }] : []),

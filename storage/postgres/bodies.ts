@@ -42,6 +42,18 @@ export class Bodies {
     return { ref, content: this.cipher.encrypt(plain) };
   }
 
+  /** Stores `value` by itself and returns its reference. */
+  async store(value: object): Promise<string> {
+    const body = this.seal(value);
+    await this.insert(body);
+    return body.ref;
+  }
+
+  /** Stores a body within the caller's transaction if `db` is one. */
+  async insert(body: SealedBody, db: Sql = this.db): Promise<void> {
+    await sql`${insertBody(body)}`.execute(db);
+  }
+
   /** A hash of `value` that only holders of the key can compute. */
   fingerprint(value: object): string {
     return this.cipher.fingerprint(Buffer.from(JSON.stringify(value)));

@@ -112,6 +112,11 @@ export class Ledger {
     return this.entries({ visible }).where('r.id', '=', id).executeTakeFirst();
   }
 
+  /** What a run called for, in order. */
+  ofRun(runId: string): Promise<readonly LedgerEntry[]> {
+    return this.entries({}).where('r.run_id', '=', runId).orderBy('r.timestamp').orderBy('r.id').execute();
+  }
+
   /** Totals of settled requests. Ordered by cost, dearest first. */
   async usage(group: UsageGroup, filter: LedgerFilter): Promise<readonly UsageRow[]> {
     const column = USAGE_GROUPS[group];

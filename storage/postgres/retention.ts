@@ -4,6 +4,7 @@ import type { Sql } from './database.ts';
 /** What is kept for a while only, each with what says that its time is over. Bodies come last: the others refer to them. */
 const expiring = (kept: RawBuilder<unknown>) => [
   { table: 'responses', over: sql`created_at < now() - ${kept}` },
+  { table: 'agent_messages', over: sql`created_at < now() - ${kept}` },
   { table: 'webhook_deliveries', over: sql`created_at < now() - ${kept}` },
   {
     table: 'run_events',

@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { StreamItem } from '../../domain/stream-item.ts';
 import type { Cipher } from '../cipher.ts';
 import type { StreamEntry } from '../streams/stream-log.ts';
@@ -28,6 +28,37 @@ export class RunEvents {
           FROM (SELECT * FROM run_events WHERE run_id = ${runId} ORDER BY seq DESC LIMIT 1) last
           WHERE last.epoch <= ${epoch}`.execute(this.db);
         return numAffectedRows === 1n;
+      } catch (error) {
+        if (!isUniqueViolation(error, 'run_events_pkey')) throw error;
+      }
+    }
+  }
+
+  /**
+   * Changes something and appends what tells of it, both or neither.
+   * @param change Returns a row where something changed. `last.next` is the number of the event.
+   * @param epoch From then on nothing of a lower one is appended. @default that of the last event
+   */
+  async tell<Row>(
+    runId: string,
+    item: StreamItem,
+    change: RawBuilder<Row>,
+    epoch: RawBuilder<unknown> = sql`last.epoch`,
+  ): Promise<Row | undefined> {
+    const content = this.seal([item]);
+    for (;;) {
+      try {
+        const { rows } = await sql<Row>`
+          WITH last AS (
+            -- Always a row: a run whose events were removed goes on as well.
+            SELECT coalesce(max(seq + count), 0) AS next, coalesce(max(epoch), 0) AS epoch
+            FROM (SELECT * FROM run_events WHERE run_id = ${runId} ORDER BY seq DESC LIMIT 1) e
+          ), changed AS (${change}), event AS (
+            INSERT INTO run_events (run_id, seq, count, epoch, content)
+            SELECT ${runId}, last.next, 1, ${epoch}, ${content} FROM changed, last
+          )
+          SELECT * FROM changed`.execute(this.db);
+        return rows[0];
       } catch (error) {
         if (!isUniqueViolation(error, 'run_events_pkey')) throw error;
       }

@@ -5,7 +5,7 @@ import { isFinal, type RunKind, type RunState } from '../../domain/run-state.ts'
 import type { Attribution } from '../../domain/scope.ts';
 import { RUN_EPOCH } from '../../domain/stream-item.ts';
 import { insertBody, type SealedBody } from './bodies.ts';
-import { isUniqueViolation, type Sql } from './database.ts';
+import type { Sql } from './database.ts';
 import { toErrorInfo } from './error-columns.ts';
 import type { Visible } from './requests.ts';
 import type { RunEvents } from './run-events.ts';
@@ -105,35 +105,19 @@ export class Runs {
    * Returns whether it changed.
    */
   async transition(runId: string, { state, error }: Transition): Promise<boolean> {
-    const content = this.events.seal([{ type: 'state', state, ...(error && { error }) }]);
     const final = isFinal(state);
-    for (;;) {
-      try {
-        const { rows } = await sql<{ id: string }>`
-          WITH last AS (
-            -- Always a row: a run whose events were removed has to end as well.
-            SELECT coalesce(max(seq + count), 0) AS next, coalesce(max(epoch), 0) AS epoch
-            FROM (SELECT * FROM run_events WHERE run_id = ${runId} ORDER BY seq DESC LIMIT 1) e
-          ), changed AS (
-            UPDATE runs SET state = ${state}, state_seq = last.next,
-              started_at = CASE WHEN ${state} = 'running' THEN coalesce(started_at, now()) ELSE started_at END,
-              completed_at = CASE WHEN ${final} THEN now() END,
-              error_code = ${error?.code ?? null}, error_message = ${error?.message ?? null},
-              error_param = ${error?.param ?? null}
-            FROM last
-            WHERE id = ${runId} AND completed_at IS NULL AND state <> ${state}
-            RETURNING id
-          ), event AS (
-            INSERT INTO run_events (run_id, seq, count, epoch, content)
-            SELECT changed.id, last.next, 1, CASE WHEN ${final} THEN ${RUN_EPOCH} ELSE last.epoch END, ${content}
-            FROM changed, last
-          )
-          SELECT id FROM changed`.execute(this.db);
-        return rows.length > 0;
-      } catch (thrown) {
-        if (!isUniqueViolation(thrown, 'run_events_pkey')) throw thrown;
-      }
-    }
+    const change = sql<{ id: string }>`
+      UPDATE runs SET state = ${state}, state_seq = last.next,
+        started_at = CASE WHEN ${state} = 'running' THEN coalesce(started_at, now()) ELSE started_at END,
+        completed_at = CASE WHEN ${final} THEN now() END,
+        error_code = ${error?.code ?? null}, error_message = ${error?.message ?? null},
+        error_param = ${error?.param ?? null}
+      FROM last
+      WHERE id = ${runId} AND completed_at IS NULL AND state <> ${state}
+      RETURNING id`;
+    const item = { type: 'state', state, ...(error && { error }) } as const;
+    const epoch = final ? sql`${RUN_EPOCH}::integer` : undefined;
+    return (await this.events.tell(runId, item, change, epoch)) !== undefined;
   }
 
   async setMaxCost(id: string, nanos: NanoDollars): Promise<void> {

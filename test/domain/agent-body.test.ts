@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { agentBody, toAgentDefinition } from '../../domain/agent-body.ts';
-import { DEFAULT_APPROVAL_TERMS } from '../../domain/approval-body.ts';
+import { DEFAULT_APPROVAL_TERMS } from '../../domain/approval.ts';
 import { validated } from '../../domain/validation.ts';
 
 const PROMPT = { name: 'researcher', kind: 'prompt', model: 'smart', instructions: 'Find it out.' };

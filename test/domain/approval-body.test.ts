@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { approvalTermsBody, DEFAULT_APPROVAL_TERMS, toApprovalTerms } from '../../domain/approval-body.ts';
+import { DEFAULT_APPROVAL_TERMS } from '../../domain/approval.ts';
+import { approvalTermsBody, toApprovalTerms } from '../../domain/approval-body.ts';
 
 const terms = (body: unknown) => toApprovalTerms(approvalTermsBody.parse(body));
 const problems = (body: unknown) =>

@@ -15,6 +15,18 @@ export const openaiCompletion = (
   usage,
 });
 
+/** An answer that calls tools: pairs of name and arguments. */
+export const openaiToolCalls = (...calls: readonly (readonly [string, object])[]) => {
+  const { choices, ...rest } = openaiCompletion('');
+  const tool_calls = calls.map(([name, args], index) => ({
+    id: `call_${index}`,
+    type: 'function',
+    function: { name, arguments: JSON.stringify(args) },
+  }));
+  const message = { role: 'assistant', content: null, refusal: null, tool_calls };
+  return { ...rest, choices: [{ ...choices[0], message, finish_reason: 'tool_calls' }] };
+};
+
 const chunk = (choices: object[], extra: object = {}) => ({
   id: 'chatcmpl-up',
   object: 'chat.completion.chunk',

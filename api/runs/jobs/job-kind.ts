@@ -5,7 +5,8 @@ import { validated } from '../../../domain/validation.ts';
 import type { IdempotencyKey } from '../../../storage/postgres/idempotency.ts';
 import type { Run } from '../../../storage/postgres/runs.ts';
 import type { ApiDeps } from '../../context.ts';
-import type { RunTerms, SubmittedRun } from '../background.ts';
+import type { RunTerms } from '../background.ts';
+import type { SubmittedRun } from '../submit-once.ts';
 
 /** A job on its way in. */
 export interface NewJob {
@@ -17,6 +18,8 @@ export interface NewJob {
   readonly idempotencyKey: IdempotencyKey | undefined;
   readonly retryOf?: string;
   readonly rerunOf?: string;
+  /** Of a pipeline that is done again: the step it begins at. @default the first that is not done */
+  readonly from?: string | undefined;
 }
 
 /** An endpoint whose work can be done as a job. */

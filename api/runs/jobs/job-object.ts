@@ -3,8 +3,8 @@ import { ERRORS } from '../../../domain/errors.ts';
 import { toDollars } from '../../../domain/money.ts';
 import { RUN_STATES } from '../../../domain/run-state.ts';
 import { toSeconds } from '../../../domain/time.ts';
-import { WEBHOOK_EVENTS } from '../../../domain/webhook.ts';
 import type { Run } from '../../../storage/postgres/runs.ts';
+import { shownWebhook } from '../../schemas/run-terms.ts';
 
 const time = z.number().nullable();
 
@@ -29,7 +29,7 @@ export const jobObject = z.object({
   rerun_of: z.string().nullable(),
   error: z.object({ code: z.string(), message: z.string(), param: z.string().nullable() }).nullable(),
   /** Only in the answer to its creation. */
-  webhook: z.object({ url: z.string(), secret: z.string(), events: z.array(z.enum(WEBHOOK_EVENTS)) }).optional(),
+  webhook: shownWebhook.optional(),
   /** What the endpoint would have answered, once it has; only where one job is asked for. */
   result: z.record(z.string(), z.unknown()).optional(),
 });

@@ -7,10 +7,11 @@ import { rejectUnsupported } from '../../../domain/responses/unsupported.ts';
 import { toSeconds } from '../../../domain/time.ts';
 import type { StoredResponse } from '../../../storage/postgres/responses.ts';
 import type { ApiDeps } from '../../context.ts';
-import { type SubmittedRun, submitRun } from '../background.ts';
+import { submitRun } from '../background.ts';
 import { requiredModel } from '../required-model.ts';
 import { incomingResponse, SURFACE } from '../responses/incoming-response.ts';
 import { currentResponse } from '../responses/response-stream.ts';
+import type { SubmittedRun } from '../submit-once.ts';
 import { type JobKind, type NewJob, parseBody } from './job-kind.ts';
 
 /** A response as a job. */

@@ -43,7 +43,7 @@ export class ResponseRenderer {
         return this.events.failed(item.error);
       case 'state':
         return this.state(item.state, item.error);
-      case 'news':
+      default:
         return [];
     }
   }

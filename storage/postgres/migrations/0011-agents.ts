@@ -58,7 +58,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       count integer NOT NULL,
       not_requester boolean NOT NULL,
       votes jsonb NOT NULL DEFAULT '[]',
-      reminders integer NOT NULL DEFAULT 0,
+      seq integer NOT NULL,
+      level integer NOT NULL DEFAULT 0,
       expires_at timestamptz NOT NULL,
       created_at timestamptz NOT NULL DEFAULT now(),
       decided_at timestamptz

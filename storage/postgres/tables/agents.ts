@@ -74,7 +74,10 @@ export interface ApprovalsTable {
   count: number;
   not_requester: boolean;
   votes: ColumnType<readonly StoredVote[], string | undefined, string>;
-  reminders: Generated<number>;
+  /** Of the event that told of it. */
+  seq: number;
+  /** Escalations so far. */
+  level: Generated<number>;
   expires_at: Date;
   created_at: Timestamp;
   decided_at: Date | null;

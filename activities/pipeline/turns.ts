@@ -1,0 +1,150 @@
+import type { AgentChoice, PromptAgent } from '../../domain/agent.ts';
+import type { Caller } from '../../domain/caller.ts';
+import type { AssistantMessage, Message, ModelRequest, ModelResult, Tool } from '../../domain/chat.ts';
+import { HoldfastError } from '../../domain/errors.ts';
+import type { Answer, PreparedTurn, ToolResult, TurnToPrepare } from '../../domain/pipeline-run.ts';
+import { type PreparationDeps, prepareCall } from '../../planning/prepare.ts';
+import type { AgentMessages } from '../../storage/postgres/agent-messages.ts';
+import type { Requests } from '../../storage/postgres/requests.ts';
+import { type Content, failing, PipelineContext, type PipelineDeps } from './context.ts';
+
+export interface TurnDeps extends PipelineDeps, PreparationDeps {
+  readonly requests: Requests;
+  readonly agentMessages: AgentMessages;
+}
+
+/** Characters of a tool's result that a model is shown. */
+const MAX_SHOWN = 64 * 1024;
+
+/** The model calls of prompt agents. */
+export function createTurnActivities(deps: TurnDeps) {
+  const { requests, runSteps, bodies, agents } = deps;
+  const context = new PipelineContext(deps);
+
+  async function messagesOf({ inputRef, answer, messages }: TurnToPrepare, agent: PromptAgent): Promise<Message[]> {
+    const before = answer ? await conversation(answer) : opening(agent, await context.content(inputRef));
+    return [...before, ...(await Promise.all(messages.map(received)))];
+  }
+
+  /** All that was said before, and what came of it. */
+  async function conversation({ requestId, responseRef, toolCalls, results, problemRef }: Answer): Promise<Message[]> {
+    const asked = await bodies.ofRequest<ModelRequest>(requestId);
+    const { choices } = await context.body<ModelResult>(responseRef);
+    const said = choices[0]?.message;
+    if (!asked || !said) throw new HoldfastError('gateway_internal', 'A part of the run is not kept any more.');
+    const calls = toolCalls.map(async ({ id }): Promise<Message> => {
+      const result = results.find(({ callId }) => callId === id);
+      return { role: 'tool', tool_call_id: id, content: await textOfResult(result) };
+    });
+    const problem = problemRef === undefined ? [] : [user(await context.content(problemRef))];
+    return [...asked.messages, toMessage(said), ...(await Promise.all(calls)), ...problem];
+  }
+
+  async function textOfResult(result: ToolResult | undefined): Promise<string> {
+    if (!result) return 'This call was not made.';
+    if ('ref' in result) return shown(await context.content(result.ref));
+    const said = result.saidRef && (await context.body<{ readonly comment?: string }>(result.saidRef)).comment;
+    return said ? `${result.problem} ${said}` : result.problem;
+  }
+
+  async function received(id: string): Promise<Message> {
+    const message = await deps.agentMessages.find(id, undefined);
+    if (!message) throw new HoldfastError('gateway_internal', 'A message of the run is not kept any more.');
+    const { content } = await context.body<Content>(message.bodyRef);
+    await deps.agentMessages.markDelivered(id);
+    return user(`Message from ${message.sender}: ${content}`);
+  }
+
+  const toolsOf = async (agent: PromptAgent, { workers = [] }: TurnToPrepare, caller: Caller): Promise<Tool[]> => [
+    ...agent.tools.map(
+      ({ name, description, parameters }): Tool => ({
+        type: 'function',
+        function: { name, ...(description !== undefined && { description }), parameters: { ...parameters } },
+      }),
+    ),
+    ...(await Promise.all(workers.map(async (worker) => toTool(worker.name, await aboutOf(worker.agent, caller))))),
+  ];
+
+  const aboutOf = async (choice: AgentChoice, caller: Caller): Promise<string> =>
+    'capability' in choice
+      ? `An agent that can: ${choice.capability}`
+      : ((await agents.find(choice.agent, caller))?.description ?? '');
+
+  return {
+    /** Plans and stores the model call of a turn. */
+    prepareTurn: (turn: TurnToPrepare): Promise<PreparedTurn> =>
+      failing(async () => {
+        const { runId, step, definitionRef } = turn;
+        const { run, caller } = await context.open(runId);
+        const agent = await context.promptAgent(definitionRef);
+        const tools = await toolsOf(agent, turn, caller);
+        const request: ModelRequest = {
+          ...agent.parameters,
+          messages: await messagesOf(turn, agent),
+          ...(tools.length > 0 && { tools, ...(turn.last && { tool_choice: 'none' as const }) }),
+          ...(agent.outputSchema && { response_format: toResponseFormat(agent.outputSchema) }),
+        };
+        const id = `${runId}.${step}.${turn.turn}`;
+        const deadlineAt = run.deadlineAt.getTime();
+        const { row, call } = await prepareCall(deps, {
+          id,
+          runId,
+          requestId: id,
+          caller,
+          model: agent.model,
+          request,
+          surface: 'workflows',
+          stream: false,
+          resumable: true,
+          background: true,
+          checkedByCall: true,
+          metadata: run.metadata,
+          deadlineAt,
+          maxCostNanos: turn.maxCostNanos,
+          // Nobody waits, so it waits for its limits as long as it may, and lets those go first for whom somebody does.
+          terms: { maxWaitMs: Math.max(0, deadlineAt - Date.now()), priority: 'batch' },
+        });
+        await requests.insertMissing([row]);
+        return { call: { ...call, step }, spentNanos: await runSteps.spent(runId) };
+      }),
+  };
+}
+
+const user = (content: string): Message => ({ role: 'user', content });
+
+const opening = ({ instructions }: PromptAgent, input: string): Message[] => [
+  { role: 'system', content: instructions },
+  user(input),
+];
+
+type Said = ModelResult['choices'][number]['message'];
+
+const toMessage = ({ content, tool_calls }: Said): AssistantMessage => ({
+  role: 'assistant',
+  content,
+  ...(tool_calls && tool_calls.length > 0 && { tool_calls: tool_calls as NonNullable<AssistantMessage['tool_calls']> }),
+});
+
+const toTool = (name: string, description: string): Tool => ({
+  type: 'function',
+  function: {
+    name,
+    description: `Hands a task to an agent and returns its answer. ${description}`.trim(),
+    parameters: {
+      type: 'object',
+      properties: { task: { type: 'string', description: 'All that the agent needs to know.' } },
+      required: ['task'],
+      additionalProperties: false,
+    },
+  },
+});
+
+const toResponseFormat = (schema: Readonly<Record<string, unknown>>): NonNullable<ModelRequest['response_format']> => ({
+  type: 'json_schema',
+  json_schema: { name: 'output', schema: { ...schema } },
+});
+
+const shown = (text: string): string =>
+  text.length <= MAX_SHOWN
+    ? text
+    : `${text.slice(0, MAX_SHOWN)}\n[The result has ${text.length} characters; these are the first ${MAX_SHOWN}.]`;

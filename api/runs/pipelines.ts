@@ -1,0 +1,119 @@
+import type { AgentChoice } from '../../domain/agent.ts';
+import { type Caller, toCaller } from '../../domain/caller.ts';
+import { HoldfastError, replays } from '../../domain/errors.ts';
+import { newId } from '../../domain/ids.ts';
+import { type Step, stepsFrom, stepsOf } from '../../domain/pipeline.ts';
+import { readPipeline } from '../../domain/pipeline-body.ts';
+import type { PipelineBody } from '../../domain/pipeline-request.ts';
+import type { PipelineInput } from '../../domain/pipeline-run.ts';
+import { isFinal } from '../../domain/run-state.ts';
+import { attribute } from '../../planning/plan.ts';
+import { personOf } from '../auth/caller.ts';
+import type { ApiDeps } from '../context.ts';
+import { type RunInput, requireTime, rowOf } from './background.ts';
+import type { NewJob } from './jobs/job-kind.ts';
+import { type SubmittedRun, submitOnce } from './submit-once.ts';
+
+export const PIPELINE_ENDPOINT = '/workflows/start';
+
+export interface PipelineSubmission extends Omit<NewJob, 'body'> {
+  readonly body: PipelineBody;
+}
+
+/** Accepts a pipeline: committed in Postgres and acknowledged by Temporal. Throws when a named agent is not there. */
+export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmission): Promise<SubmittedRun> {
+  const { body, caller, terms, idempotencyKey, retryOf, from } = submission;
+  requireTime(terms);
+  const { root } = readPipeline(body.workflow);
+  await requireAgents(deps, root, caller);
+  const kept = retryOf === undefined ? [] : keptSteps(root, from);
+  const id = newId('pipe');
+  const input: RunInput = { endpoint: PIPELINE_ENDPOINT, body, caller: toCaller(caller) };
+  const given = deps.bodies.seal({ content: body.input });
+  const startOf = (runId: string) => ({
+    input: toPipelineInput(runId, submission, { root, inputRef: given.ref }),
+    team: caller.team,
+    keyName: caller.key?.name ?? caller.actor,
+    priority: terms.priority,
+    tenant: caller.owner,
+  });
+  return submitOnce(deps, {
+    id,
+    idempotencyKey,
+    async insert(db) {
+      await deps.storedRuns.insert(db, {
+        id,
+        kind: 'pipeline',
+        owner: caller.owner,
+        attribution: attribute({ caller, metadata: terms.metadata }),
+        model: null,
+        input: deps.bodies.seal(input),
+        ...rowOf(submission),
+      });
+      await deps.bodies.insert(given, db);
+      if (retryOf !== undefined) await deps.runSteps.keep(db, id, { from: retryOf, steps: kept });
+    },
+    async start() {
+      try {
+        await deps.runs.startPipeline(startOf(id));
+      } catch (error) {
+        const info = error instanceof HoldfastError ? error.info : undefined;
+        await deps.storedRuns.transition(id, { state: 'failed', error: info }).catch(() => {});
+        deps.journal.announce(id, true);
+        throw error;
+      }
+    },
+    async attach(holder) {
+      const earlier = await deps.storedRuns.find(holder, undefined);
+      if (!earlier || (earlier.error && isFinal(earlier.state) && !replays(earlier.error.code))) return false;
+      if (!isFinal(earlier.state)) await deps.runs.startPipeline(startOf(holder));
+      return true;
+    },
+  });
+}
+
+function toPipelineInput(
+  runId: string,
+  { body, caller, terms, retryOf }: PipelineSubmission,
+  { root, inputRef }: Pick<PipelineInput, 'root' | 'inputRef'>,
+): PipelineInput {
+  const { max_steps: maxSteps, max_duration } = body;
+  const { maxCostNanos } = terms;
+  return {
+    runId,
+    root,
+    inputRef,
+    requester: personOf(caller),
+    deadlineAt: terms.deadlineAt.getTime(),
+    limits: {
+      ...(maxCostNanos !== undefined && { maxCostNanos }),
+      ...(maxSteps !== undefined && { maxSteps }),
+      ...(max_duration !== undefined && { maxDurationMs: max_duration * 1000 }),
+    },
+    ...(retryOf !== undefined && { resumes: true }),
+  };
+}
+
+/** The steps whose outputs a run takes over from the one it repeats, if they are done. */
+function keptSteps(root: Step, from: string | undefined): readonly string[] {
+  const names = stepsOf(root).map(({ name }) => name);
+  if (from === undefined) return names;
+  const again = stepsFrom(root, from);
+  if (!again) throw new HoldfastError('caller_invalid_request', `There is no step '${from}'.`, { param: 'from' });
+  return names.filter((name) => !again.some((step) => step.name === name));
+}
+
+/** Those that are chosen by capability may come later. */
+async function requireAgents({ agents }: ApiDeps, root: Step, caller: Caller): Promise<void> {
+  for (const name of new Set(stepsOf(root).flatMap(agentsOf))) {
+    if (await agents.find(name, caller)) continue;
+    throw new HoldfastError('caller_invalid_request', `There is no agent '${name}'.`, { param: 'workflow' });
+  }
+}
+
+function agentsOf(step: Step): readonly string[] {
+  const named = (choice: AgentChoice) => ('agent' in choice ? [choice.agent] : []);
+  if (step.pattern === 'single') return named(step.agent);
+  if (step.pattern !== 'supervisor') return [];
+  return [...named(step.coordinator), ...step.workers.flatMap(({ agent }) => named(agent))];
+}

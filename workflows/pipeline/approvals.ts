@@ -1,0 +1,188 @@
+import { CancellationScope, condition, setHandler } from '@temporalio/workflow';
+import {
+  type ApprovalState,
+  type ApprovalTerms,
+  type OpenApproval,
+  tally,
+  type Vote,
+  voteProblem,
+} from '../../domain/approval.ts';
+import type { ApprovalSubject, CarriedApproval } from '../../domain/pipeline-run.ts';
+import type { Role } from '../../domain/roles.ts';
+import { toWorkflowFailure } from '../failures.ts';
+import { decide } from '../messages.ts';
+import { announceWebhooks } from '../webhook.ts';
+import { records } from './activities.ts';
+import { Drained } from './drained.ts';
+
+export interface ApprovalQuestion {
+  readonly step: string;
+  /** Tells the questions of a step apart. */
+  readonly key: string;
+  readonly terms: ApprovalTerms;
+  readonly subject: ApprovalSubject;
+}
+
+export interface ApprovalAnswer {
+  readonly approved: boolean;
+  /** Body: what is to be done, as it was asked for or as an approver changed it. */
+  readonly payloadRef: string;
+  /** Body: what the last approver said. */
+  readonly saidRef?: string;
+  readonly expired: boolean;
+}
+
+export interface ApprovalsOptions {
+  readonly runId: string;
+  readonly requester: string;
+  readonly carried: readonly CarriedApproval[];
+  readonly draining: () => boolean;
+}
+
+interface Asked extends OpenApproval {
+  readonly kind: ApprovalSubject['kind'];
+  readonly askedAt: number;
+  readonly terms: ApprovalTerms;
+  roles: readonly Role[];
+  votes: readonly Vote[];
+  level: number;
+  reminders: number;
+  outcome: Exclude<ApprovalState, 'pending'> | undefined;
+}
+
+/**
+ * What people have to agree to. The workflow decides, once for each approval, and the table of approvals shows what it
+ * decided.
+ */
+export class Approvals {
+  private readonly open = new Map<string, Asked>();
+  private readonly options: ApprovalsOptions;
+
+  constructor(options: ApprovalsOptions) {
+    this.options = options;
+    setHandler(decide, (vote) => this.count(vote), { validator: (vote) => void this.countable(vote) });
+  }
+
+  get pending(): number {
+    return this.open.size;
+  }
+
+  carry(): readonly CarriedApproval[] {
+    return [...this.open.values()].map(({ id, kind, askedAt, level, reminders, votes }) => ({
+      id,
+      kind,
+      askedAt,
+      level,
+      reminders,
+      votes,
+    }));
+  }
+
+  /** Waits until it is decided, by people or by time. */
+  async ask({ step, key, terms, subject }: ApprovalQuestion): Promise<ApprovalAnswer> {
+    const { runId, requester } = this.options;
+    const asked = this.asked(`${runId}.${key}`, terms, subject);
+    // Before it is shown to anybody: whoever sees it may decide at once.
+    this.open.set(asked.id, asked);
+    try {
+      const expiresAt = asked.askedAt + terms.timeoutMs;
+      const request = { id: asked.id, runId, step, requester, terms, subject, expiresAt };
+      const { payloadRef, webhooks } = await records(`${step}: ask for approval`).requestApproval(request);
+      await announceWebhooks(webhooks);
+      await this.decided(asked, expiresAt);
+      const edited = asked.votes.findLast((vote) => vote.payloadRef !== undefined)?.payloadRef;
+      const saidRef = asked.votes.at(-1)?.saidRef;
+      const expired = asked.outcome === 'expired';
+      const approved = asked.outcome === 'approved' || (expired && terms.onTimeout === 'approve');
+      return { approved, expired, payloadRef: edited ?? payloadRef, ...(saidRef && { saidRef }) };
+    } catch (error) {
+      if (error instanceof Drained) throw error;
+      this.open.delete(asked.id);
+      asked.outcome ??= 'withdrawn';
+      await CancellationScope.nonCancellable(() => this.record(asked));
+      throw error;
+    }
+  }
+
+  private asked(id: string, terms: ApprovalTerms, { kind }: ApprovalSubject): Asked {
+    const before = this.options.carried.find((one) => one.id === id);
+    const { requester } = this.options;
+    const level = before?.level ?? 0;
+    return {
+      id,
+      kind,
+      requester,
+      terms,
+      approvers: terms.approvers,
+      askedAt: before?.askedAt ?? Date.now(),
+      roles: rolesAt(terms, level),
+      votes: before?.votes ?? [],
+      level,
+      reminders: before?.reminders ?? 0,
+      outcome: undefined,
+    };
+  }
+
+  private async decided(asked: Asked, expiresAt: number): Promise<void> {
+    const { terms } = asked;
+    while (asked.outcome === undefined) {
+      const escalateAt = asked.askedAt + (terms.escalations[asked.level]?.afterMs ?? Number.POSITIVE_INFINITY);
+      const remindAt = asked.askedAt + (asked.reminders + 1) * (terms.remindEveryMs ?? Number.POSITIVE_INFINITY);
+      const next = Math.min(escalateAt, remindAt, expiresAt);
+      const woken = await condition(
+        () => asked.outcome !== undefined || this.options.draining(),
+        Math.max(1, next - Date.now()),
+      );
+      if (asked.outcome !== undefined) return;
+      if (woken) throw new Drained();
+      if (next === expiresAt) {
+        asked.outcome = 'expired';
+        this.open.delete(asked.id);
+        await this.record(asked);
+      } else if (next === escalateAt) {
+        asked.level += 1;
+        asked.roles = rolesAt(terms, asked.level);
+        await this.record(asked);
+      } else {
+        asked.reminders += 1;
+        await announceWebhooks(await records('remind of approval').remindOfApproval(asked.id, asked.reminders));
+      }
+    }
+  }
+
+  private countable(vote: Vote): Asked {
+    const asked = this.open.get(vote.approvalId);
+    const problem = voteProblem(asked && { ...asked, approvers: { ...asked.approvers, roles: asked.roles } }, vote);
+    if (problem || !asked) throw toWorkflowFailure(problem ?? { code: 'caller_conflict', message: '' });
+    return asked;
+  }
+
+  private async count(vote: Vote): Promise<ApprovalState> {
+    // Again: another vote may have counted since this one was let in.
+    const asked = this.countable(vote);
+    asked.votes = [...asked.votes, vote];
+    const state = tally(asked, asked.votes);
+    if (state !== 'pending') {
+      asked.outcome = state;
+      this.open.delete(asked.id);
+    }
+    await this.record(asked);
+    return state;
+  }
+
+  private async record({ id, outcome, roles, votes, level }: Asked): Promise<void> {
+    const state: ApprovalState = outcome ?? 'pending';
+    const said = votes.map(({ actor, decision, at, saidRef }) => ({
+      actor,
+      decision,
+      at,
+      ...(saidRef && { said_ref: saidRef }),
+    }));
+    const projection = { id, state, roles, votes: said, level };
+    await announceWebhooks(await records(`approval ${state}`).recordApproval(projection));
+  }
+}
+
+const rolesAt = ({ approvers, escalations }: ApprovalTerms, level: number): readonly Role[] => [
+  ...new Set([...approvers.roles, ...escalations.slice(0, level).flatMap(({ roles }) => roles)]),
+];
