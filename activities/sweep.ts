@@ -3,7 +3,13 @@ import type { Files } from '../storage/postgres/files.ts';
 import type { Idempotency } from '../storage/postgres/idempotency.ts';
 import { removeOld } from '../storage/postgres/retention.ts';
 import { settle } from '../storage/postgres/settlement.ts';
-import { type Drift, openRequests, removeSettledReservations, repairCounters } from '../storage/postgres/sweep.ts';
+import {
+  closeParts,
+  type Drift,
+  openRequests,
+  removeSettledReservations,
+  repairCounters,
+} from '../storage/postgres/sweep.ts';
 import { createRecordState, type RunStateDeps } from './run-states.ts';
 
 /** What Temporal says about a workflow: under way, or ended, or never started. */
@@ -70,6 +76,11 @@ export function createSweepActivities(deps: SweepDeps) {
     do {
       const page = await runs.open(MIN_AGE_SECONDS, PAGE, cursor);
       const presences = await Promise.all(page.map(presenceOf));
+      // First: a run that has ended is not looked at again.
+      await closeParts(
+        db,
+        page.filter((_, index) => presences[index] !== 'running'),
+      );
       for (const [index, id] of page.entries()) {
         const presence = presences[index];
         if (presence === 'running') continue;

@@ -5,6 +5,8 @@ export const APPROVAL_STATES = ['pending', 'approved', 'rejected', 'expired', 'w
 
 export type ApprovalState = (typeof APPROVAL_STATES)[number];
 
+export type DecidedState = Exclude<ApprovalState, 'pending'>;
+
 /** Who may decide. */
 export interface Approvers {
   /** Anybody with one of these roles. */

@@ -1,5 +1,5 @@
 import type { AgentChoice } from './agent.ts';
-import type { ApprovalKind, ApprovalTerms, Vote } from './approval.ts';
+import type { ApprovalTerms, DecidedState, Vote } from './approval.ts';
 import type { ErrorInfo } from './errors.ts';
 import type { ModelCall } from './model-call.ts';
 import type { NanoDollars } from './money.ts';
@@ -92,12 +92,15 @@ export interface StepToBegin {
   readonly parent?: string;
   readonly choice?: AgentChoice;
   readonly input: StepInput;
+  /** Of a prompt agent, if that is to be prepared too. */
+  readonly firstTurn?: TurnTerms;
 }
 
 export interface BegunStep {
   /** Body: what the step was given. */
   readonly inputRef: string;
   readonly agent?: AgentInUse;
+  readonly firstTurn?: PreparedTurn;
 }
 
 /** What became of one tool call: its result, a body, or why there is none. */
@@ -124,20 +127,26 @@ export interface Conversation {
   readonly turn: number;
   /** To the turn before. */
   readonly answer?: Answer;
+  /** Messages that this turn takes in. */
+  readonly messages?: readonly string[];
 }
 
-export interface TurnToPrepare {
+export interface TurnTerms {
+  /** Agents it may hand out tasks to. */
+  readonly workers?: readonly { readonly name: string; readonly agent: AgentChoice }[];
+  /** The most all calls of the run may cost. */
+  readonly maxCostNanos?: NanoDollars;
+  /** It has to answer now. */
+  readonly last: boolean;
+}
+
+export interface TurnToPrepare extends TurnTerms {
   readonly runId: string;
   readonly step: string;
   readonly turn: number;
   readonly inputRef: string;
   readonly definitionRef: string;
   readonly answer?: Answer;
-  /** Agents it may hand out tasks to. */
-  readonly workers?: readonly { readonly name: string; readonly agent: AgentChoice }[];
-  readonly maxCostNanos?: NanoDollars;
-  /** It has to answer now. */
-  readonly last: boolean;
   /** Messages for it since its last turn. */
   readonly messages: readonly string[];
 }
@@ -216,10 +225,12 @@ export interface ApprovalToRequest {
 
 export interface CarriedApproval {
   readonly id: string;
-  readonly kind: ApprovalKind;
+  readonly terms: ApprovalTerms;
   readonly askedAt: number;
   /** Escalations and reminders that took place. */
   readonly level: number;
   readonly reminders: number;
   readonly votes: readonly Vote[];
+  /** Decided, and its step does not know yet. */
+  readonly outcome?: DecidedState;
 }

@@ -145,7 +145,7 @@ async function tryTargets(call: ModelCall, controls: CallControls | undefined): 
 
 /** Who accepted the request may have made its first call meanwhile. */
 async function atHand(call: ModelCall, targetIndex: number): Promise<ModelCallResult | undefined> {
-  if (!call.checkedByCall || targetIndex > 0) return undefined;
+  if (!call.checkedByCall || call.background || targetIndex > 0) return undefined;
   return answerAtHand({ requestId: call.requestId, targetIndex });
 }
 

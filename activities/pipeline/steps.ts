@@ -14,10 +14,11 @@ import type {
 import type { Agent } from '../../storage/postgres/agents.ts';
 import type { JournalledStreamLog } from '../../storage/streams/journalled.ts';
 import { valueProblem } from '../json-schema.ts';
-import { failing, type OpenPipeline, PipelineContext, type PipelineDeps, textOfAnswer } from './context.ts';
+import { failing, type OpenPipeline, PipelineContext, textOfAnswer } from './context.ts';
 import { createFill } from './templates.ts';
+import { createPrepareTurn, type TurnDeps } from './turns.ts';
 
-export interface StepDeps extends PipelineDeps {
+export interface StepDeps extends TurnDeps {
   readonly journal: JournalledStreamLog;
 }
 
@@ -26,6 +27,7 @@ export function createStepActivities(deps: StepDeps) {
   const { bodies, runSteps, agents, journal } = deps;
   const context = new PipelineContext(deps);
   const fill = createFill(deps, context);
+  const prepareTurn = createPrepareTurn(deps);
 
   async function inputOf(run: OpenPipeline, step: string, input: StepInput): Promise<string> {
     if ('responseRef' in input) {
@@ -51,8 +53,8 @@ export function createStepActivities(deps: StepDeps) {
   const spent = async (runId: string) => ({ spentNanos: await runSteps.spent(runId) });
 
   return {
-    /** Writes down that a step begins and finds out with what and by whom. */
-    beginStep: ({ runId, step, pattern, parent, choice, input }: StepToBegin): Promise<BegunStep> =>
+    /** Writes down that a step begins, finds out with what and by whom, and prepares the first call of a model. */
+    beginStep: ({ runId, step, pattern, parent, choice, input, firstTurn }: StepToBegin): Promise<BegunStep> =>
       failing(async () => {
         const run = await context.open(runId);
         const given = bodies.seal({ content: await inputOf(run, step, input) });
@@ -67,7 +69,13 @@ export function createStepActivities(deps: StepDeps) {
           input: given,
         });
         journal.announce(runId, false);
-        return { inputRef: given.ref, ...(inUse && { agent: inUse }) };
+        if (!inUse) return { inputRef: given.ref };
+        const begun = { inputRef: given.ref, agent: inUse };
+        if (!firstTurn || inUse.kind === 'remote') return begun;
+        const { definitionRef, maxTurns } = inUse;
+        const last = firstTurn.last || (!firstTurn.workers && maxTurns === 1);
+        const turn = { runId, step, turn: 1, inputRef: given.ref, definitionRef, messages: [], ...firstTurn, last };
+        return { ...begun, firstTurn: await prepareTurn(turn) };
       }),
 
     /**

@@ -16,8 +16,8 @@ export interface TurnDeps extends PipelineDeps, PreparationDeps {
 /** Characters of a tool's result that a model is shown. */
 const MAX_SHOWN = 64 * 1024;
 
-/** The model calls of prompt agents. */
-export function createTurnActivities(deps: TurnDeps) {
+/** Plans and stores the model call of a turn. */
+export function createPrepareTurn(deps: TurnDeps) {
   const { requests, runSteps, bodies, agents } = deps;
   const context = new PipelineContext(deps);
 
@@ -70,44 +70,46 @@ export function createTurnActivities(deps: TurnDeps) {
       ? `An agent that can: ${choice.capability}`
       : ((await agents.find(choice.agent, caller))?.description ?? '');
 
-  return {
-    /** Plans and stores the model call of a turn. */
-    prepareTurn: (turn: TurnToPrepare): Promise<PreparedTurn> =>
-      failing(async () => {
-        const { runId, step, definitionRef } = turn;
-        const { run, caller } = await context.open(runId);
-        const agent = await context.promptAgent(definitionRef);
-        const tools = await toolsOf(agent, turn, caller);
-        const request: ModelRequest = {
-          ...agent.parameters,
-          messages: await messagesOf(turn, agent),
-          ...(tools.length > 0 && { tools, ...(turn.last && { tool_choice: 'none' as const }) }),
-          ...(agent.outputSchema && { response_format: toResponseFormat(agent.outputSchema) }),
-        };
-        const id = `${runId}.${step}.${turn.turn}`;
-        const deadlineAt = run.deadlineAt.getTime();
-        const { row, call } = await prepareCall(deps, {
-          id,
-          runId,
-          requestId: id,
-          caller,
-          model: agent.model,
-          request,
-          surface: 'workflows',
-          stream: false,
-          resumable: true,
-          background: true,
-          checkedByCall: true,
-          metadata: run.metadata,
-          deadlineAt,
-          maxCostNanos: turn.maxCostNanos,
-          // Nobody waits, so it waits for its limits as long as it may, and lets those go first for whom somebody does.
-          terms: { maxWaitMs: Math.max(0, deadlineAt - Date.now()), priority: 'batch' },
-        });
-        await requests.insertMissing([row]);
-        return { call: { ...call, step }, spentNanos: await runSteps.spent(runId) };
-      }),
+  return async (turn: TurnToPrepare): Promise<PreparedTurn> => {
+    const { runId, step, definitionRef } = turn;
+    const { run, caller } = await context.open(runId);
+    const agent = await context.promptAgent(definitionRef);
+    const tools = await toolsOf(agent, turn, caller);
+    const request: ModelRequest = {
+      ...agent.parameters,
+      messages: await messagesOf(turn, agent),
+      ...(tools.length > 0 && { tools, ...(turn.last && { tool_choice: 'none' as const }) }),
+      ...(agent.outputSchema && { response_format: toResponseFormat(agent.outputSchema) }),
+    };
+    const id = `${runId}.${step}.${turn.turn}`;
+    const deadlineAt = run.deadlineAt.getTime();
+    const { row, call } = await prepareCall(deps, {
+      id,
+      runId,
+      requestId: id,
+      caller,
+      model: agent.model,
+      request,
+      surface: 'workflows',
+      stream: false,
+      resumable: true,
+      background: true,
+      checkedByCall: true,
+      metadata: run.metadata,
+      deadlineAt,
+      maxCostNanos: turn.maxCostNanos,
+      // Nobody waits, so it waits for its limits as long as it may, and lets those go first for whom somebody does.
+      terms: { maxWaitMs: Math.max(0, deadlineAt - Date.now()), priority: 'batch' },
+    });
+    await requests.insertMissing([row]);
+    return { call: { ...call, step }, spentNanos: await runSteps.spent(runId) };
   };
+}
+
+/** The model calls of prompt agents. */
+export function createTurnActivities(deps: TurnDeps) {
+  const prepare = createPrepareTurn(deps);
+  return { prepareTurn: (turn: TurnToPrepare): Promise<PreparedTurn> => failing(() => prepare(turn)) };
 }
 
 const user = (content: string): Message => ({ role: 'user', content });

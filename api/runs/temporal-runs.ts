@@ -76,6 +76,8 @@ const PATTERN_WORKFLOWS: Readonly<Record<Pattern, string>> = {
 
 /** Milliseconds one start request may take. */
 const START_TIMEOUT_MS = 5_000;
+/** Milliseconds that a run has to take what it is told: where its worker has died, another has to take over first. */
+const UPDATE_TIMEOUT_MS = 15_000;
 /** Milliseconds after which a start that got no answer is given up. */
 const START_PATIENCE_MS = 15_000;
 
@@ -155,7 +157,7 @@ export class TemporalRuns {
 
   private async tell<T>(update: (deadline: number) => Promise<T>): Promise<T> {
     try {
-      return await update(Date.now() + START_TIMEOUT_MS);
+      return await update(Date.now() + UPDATE_TIMEOUT_MS);
     } catch (error) {
       if (error instanceof WorkflowUpdateFailedError) throw HoldfastError.from(errorInfoOf(error.cause));
       if (error instanceof WorkflowNotFoundError) throw new HoldfastError('caller_conflict', 'The run is over.');
@@ -251,6 +253,8 @@ export class TemporalRuns {
       priority: { priorityKey: priority, fairnessKey: fairnessKeyOf(tenant) },
       staticSummary: `${root.name} for ${team ?? keyName}`,
       staticDetails: outlineOf(root),
+      // A dead worker's task is another's after this; a long history takes a while to go through.
+      workflowTaskTimeout: '5 seconds',
       ...(this.options.searchable && {
         typedSearchAttributes: [
           ...(team ? [{ key: SEARCH_ATTRIBUTES.team, value: team }] : []),

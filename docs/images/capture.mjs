@@ -2,7 +2,7 @@
 //
 //   npm run build && node docs/images/capture.mjs [path of chromium]
 //
-// Anthropic is an emulator that is overloaded, Bedrock one that answers.
+// Anthropic is an emulator that is overloaded, Bedrock one that answers, and agents ask the demo provider.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -34,6 +34,7 @@ writeFileSync(
   `providers:
   anthropic: { type: anthropic, base_url: "http://127.0.0.1:${overloaded.address().port}", api_key: x, default_model: claude-opus-5-5 }
   bedrock: { type: bedrock, region: us-east-1, endpoint: "${bedrock.url}", model_id: us.anthropic.claude-opus-5-5 }
+  demo: { type: demo, default_model: demo }
 fallback: { fallback_order: [anthropic, bedrock] }
 `,
 );
@@ -59,12 +60,47 @@ try {
     );
   for (let i = 0; i < 300 && !(await ready()); i += 1) await sleep(200);
 
-  const response = await fetch(`http://127.0.0.1:${port}/v1/chat/completions`, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-    body: JSON.stringify({ model: 'claude-opus-5-5', messages: [{ role: 'user', content: 'hello' }] }),
+  const call = async (path, body) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, {
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      ...(body && { method: 'POST', body: JSON.stringify(body) }),
+    });
+    return response.json();
+  };
+  const { id } = await call('/v1/chat/completions', {
+    model: 'claude-opus-5-5',
+    messages: [{ role: 'user', content: 'hello' }],
   });
-  const { id } = await response.json();
+
+  for (const name of ['security', 'style', 'editor']) {
+    await call('/agents/register', {
+      kind: 'prompt',
+      name,
+      model: 'demo/demo',
+      instructions: `You review for ${name}.`,
+    });
+  }
+  const workflow = await call('/workflows/start', {
+    input: 'diff --git a/pay.ts b/pay.ts',
+    workflow: {
+      pattern: 'sequential',
+      name: 'review',
+      steps: [
+        {
+          pattern: 'parallel',
+          name: 'reviews',
+          branches: [
+            { pattern: 'single', agent: 'security' },
+            { pattern: 'single', agent: 'style' },
+          ],
+        },
+        { pattern: 'human_in_loop', name: 'approval', title: 'Post this review?' },
+        { pattern: 'single', agent: 'editor' },
+      ],
+    },
+  });
+  let pending;
+  while (!pending) [pending] = (await call('/approvals/pending')).data;
 
   const browser = await chromium.launch({
     executablePath,
@@ -75,6 +111,17 @@ try {
   await page.getByText('callProvider').first().waitFor();
   await sleep(1_500);
   await page.screenshot({ path: join(here, 'fallback-in-temporal-ui.png') });
+  await page.goto(`http://127.0.0.1:${ui}/namespaces/default/workflows/${workflow.id}`);
+  await page.getByText('requestApproval').first().waitFor();
+  await page.getByText('User Metadata').click();
+  await sleep(1_500);
+  await page.screenshot({ path: join(here, 'workflow-waits-in-temporal-ui.png') });
+  await call('/approvals', { approval_id: pending.id, decision: 'approve' });
+  while ((await call(`/workflows/${workflow.id}`)).status !== 'completed') await sleep(100);
+  await page.reload();
+  await page.getByText('Completed').first().waitFor();
+  await sleep(2_500);
+  await page.screenshot({ path: join(here, 'workflow-in-temporal-ui.png'), fullPage: true });
   await browser.close();
 } finally {
   gateway.kill('SIGTERM');

@@ -77,3 +77,14 @@ export async function removeSettledReservations(db: Sql, limit: number): Promise
       SELECT ctid FROM reservations WHERE settled_at < now() - interval '1 day' LIMIT ${limit})`.execute(db);
   return Number(numAffectedRows ?? 0);
 }
+
+/** Ends the steps and approvals of runs that no workflow will end: others count as under way, or wait for people, for ever. */
+export async function closeParts(db: Sql, runIds: readonly string[]): Promise<void> {
+  const ids = sql`${[...runIds]}::text[]`;
+  await sql`
+    UPDATE run_steps SET state = 'cancelled', completed_at = now()
+    WHERE run_id = ANY (${ids}) AND state = 'running'`.execute(db);
+  await sql`
+    UPDATE approvals SET state = 'withdrawn', decided_at = now()
+    WHERE run_id = ANY (${ids}) AND state = 'pending'`.execute(db);
+}

@@ -5,10 +5,10 @@ import { openaiCompletion } from './shapes.ts';
 
 /** What registers prompt agents and starts workflows of them, as a caller does. */
 export class Agency {
-  private readonly gateway: TestGateway;
+  private readonly gateway: Pick<TestGateway, 'json'>;
   readonly key: string | undefined;
 
-  constructor(gateway: TestGateway, key?: string) {
+  constructor(gateway: Pick<TestGateway, 'json'>, key?: string) {
     this.gateway = gateway;
     this.key = key;
   }

@@ -4,6 +4,7 @@ import { Webhook } from 'standardwebhooks';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SweepReport } from '../../activities/sweep.ts';
 import { connectDatabase, type Sql } from '../../storage/postgres/database.ts';
+import { Agency } from '../support/agents.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, startGateway, type TestGateway } from '../support/gateway.ts';
 import { inject } from '../support/inject.ts';
@@ -104,6 +105,21 @@ budgets: { webhook: { url: "${receiver.url}/alerts", secret: "${SECRET}" } }
     expect(spent_usd).toBeGreaterThan(0);
     expect((await gateway.json(`/logs/${run.id}`)).attempts).toMatchObject([{ state: 'unknown' }]);
     expect((await asked).status).toBe(409);
+  });
+
+  it('a terminated workflow leaves no step under way and nobody waiting, after the next sweep', async () => {
+    const agency = new Agency(gateway);
+    const ask = { pattern: 'sequential', steps: [{ pattern: 'human_in_loop', name: 'ask', title: 'ok?' }] };
+    const { id } = await agency.start(ask);
+    const approval = await agency.pending(id);
+    await client.workflow.getHandle(id).terminate('by an operator');
+    await sql`UPDATE runs SET created_at = now() - interval '2 minutes' WHERE id = ${id}`.execute(db);
+    expect((await sweep()).ended).toContain(id);
+    const workflow = await agency.get(id);
+    expect(workflow).toMatchObject({ status: 'cancelled', approvals: [{ status: 'withdrawn' }] });
+    expect(workflow.steps.map(({ status }: Json) => status)).toEqual(['cancelled', 'cancelled']);
+    const vote = await agency.post('/approvals', { approval_id: approval.id, decision: 'approve' });
+    expect(vote).toMatchObject({ error: { code: 'conflict' } });
   });
 
   it('whose counters disagree with the ledger are set right', async () => {

@@ -6,10 +6,11 @@ import { Worker } from '@temporalio/worker';
 import { toFile } from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { workflowBundle } from '../../workers/worker.ts';
+import { Agency, askedAs, echo } from '../support/agents.ts';
 import { FixtureServer } from '../support/fixture-server.ts';
 import { eventually, type Json, silenceRuntime, startGateway, type TestGateway } from '../support/gateway.ts';
 import { inject } from '../support/inject.ts';
-import { openaiCompletion } from '../support/shapes.ts';
+import { openaiCompletion, openaiToolCalls } from '../support/shapes.ts';
 import { connectWebhooks, type RecordedWebhooks } from '../support/webhooks.ts';
 
 const HISTORIES = resolve(import.meta.dirname, '..', 'histories');
@@ -39,6 +40,7 @@ describe('stored histories of earlier code', () => {
 describe('histories of today', () => {
   const upstream = new FixtureServer();
   let gateway: TestGateway;
+  let agency: Agency;
   let recorded: RecordedWebhooks;
   let connection: Connection;
   let client: Client;
@@ -55,9 +57,17 @@ retry: { retry_delay: 0.01 }
 budgets: { webhook: { url: "${upstream.url}/alerts" } }
 webhooks: { allowed_private_hosts: [127.0.0.1] }
 background: { native_batches: false }
+agents: { allowed_private_hosts: [127.0.0.1] }
 `,
       'configured',
     );
+    agency = new Agency(gateway);
+    await agency.agents('a', 'b', 'c', 'boss');
+    await agency.agent('tooled', {
+      tools: [{ type: 'http', name: 'look', url: `${upstream.url}/look`, requires_approval: true }],
+    });
+    const remote = { name: 'remote', kind: 'remote', url: `${upstream.url}/remote` };
+    await agency.post('/agents/register', remote);
     recorded = await connectWebhooks();
     connection = await Connection.connect({ address: inject('temporal') });
     client = new Client({ connection });
@@ -79,6 +89,7 @@ background: { native_batches: false }
     const body = { model: 'gpt-5-mini', max_tokens: 5000, messages: [{ role: 'user', content: 'hi' }] };
     return gateway.json('/v1/jobs', { json: { endpoint: '/v1/chat/completions', body, ...terms } });
   };
+  const step = (agent: string) => ({ pattern: 'single', agent });
   const runOf = (response: Response) => response.headers.get('x-holdfast-run-id') ?? '';
 
   const startBatch = async (ids: readonly string[]): Promise<string> => {
@@ -173,6 +184,89 @@ background: { native_batches: false }
     'job-told': async () => {
       upstream.reply = () => ({ body: openaiCompletion('hi') });
       return (await job({ webhook: { url: `${upstream.url}/hook` } })).id;
+    },
+    'pipeline-single': async () => {
+      upstream.reply = echo;
+      return (await agency.run(step('a'))).id;
+    },
+    'pipeline-tools': async () => {
+      upstream.reply = (request) => {
+        if (request.path === '/look') return { body: { seen: true } };
+        const told = request.body.messages.some(({ role }: Json) => role === 'tool');
+        return { body: told ? openaiCompletion('seen') : openaiToolCalls(['look', {}], ['look', {}]) };
+      };
+      const { id } = await agency.start(step('tooled'));
+      const first = await agency.pending(id);
+      await agency.post('/approvals', { approval_id: first.id, decision: 'approve' });
+      const second = await eventually(async () => {
+        const approval = await agency.pending(id);
+        return approval.id !== first.id && approval;
+      });
+      await agency.post('/approvals', { approval_id: second.id, decision: 'reject', comment: 'no' });
+      return id;
+    },
+    'pipeline-sequential': async () => {
+      upstream.reply = (request) => (request.path === '/remote' ? { body: { output: 'far' } } : echo(request));
+      return (await agency.run({ pattern: 'sequential', steps: [step('a'), step('remote'), step('b')] })).id;
+    },
+    'pipeline-failed': async () => {
+      upstream.reply = (request) =>
+        askedAs(request) === 'b' ? { status: 400, body: { error: { message: 'no' } } } : echo(request);
+      return (await agency.run({ pattern: 'sequential', steps: [step('a'), step('b')] })).id;
+    },
+    'pipeline-retried': async () => {
+      upstream.reply = (request) =>
+        askedAs(request) === 'b' ? { status: 400, body: { error: { message: 'no' } } } : echo(request);
+      const failed = await agency.run({ pattern: 'sequential', steps: [step('a'), step('b')] });
+      upstream.reply = echo;
+      return (await agency.post(`/workflows/${failed.id}/retry`)).id;
+    },
+    'pipeline-parallel': async () => {
+      upstream.reply = echo;
+      const branches = [step('a'), step('b'), { pattern: 'sequential', steps: [step('c')] }];
+      return (await agency.run({ pattern: 'parallel', branches, max_concurrency: 2, merge: step('boss') })).id;
+    },
+    'pipeline-any': async () => {
+      upstream.reply = (request) => (askedAs(request) === 'b' ? echo(request) : { delayMs: 60_000 });
+      return (await agency.run({ pattern: 'parallel', branches: ['a', 'b', 'c'].map(step), join: 'any' })).id;
+    },
+    'pipeline-supervisor': async () => {
+      upstream.reply = (request) => {
+        if (askedAs(request) !== 'boss') return echo(request);
+        const told = request.body.messages.some(({ role }: Json) => role === 'tool');
+        return { body: told ? openaiCompletion('done') : openaiToolCalls(['b', { task: 'x' }], ['c', { task: 'y' }]) };
+      };
+      return (await agency.run({ pattern: 'supervisor', coordinator: 'boss', workers: ['b', 'c'] })).id;
+    },
+    'pipeline-approved': async () => {
+      upstream.reply = echo;
+      const approval = { approvers: { count: 1 }, escalations: [{ after: 1, roles: ['operator'] }], timeout: 60 };
+      const { id } = await agency.start({
+        pattern: 'sequential',
+        steps: [step('a'), { pattern: 'human_in_loop', title: 'ok?', approval }, step('b')],
+      });
+      const { id: approval_id } = await agency.pending(id);
+      await eventually(async () => (await gateway.json(`/approvals/${approval_id}`)).escalations === 1);
+      await agency.post('/approvals', { approval_id, decision: 'approve', payload: 'changed' });
+      return id;
+    },
+    'pipeline-expired': async () => {
+      upstream.reply = echo;
+      return (await agency.run({ pattern: 'human_in_loop', title: 'ok?', approval: { timeout: 1 } })).id;
+    },
+    'pipeline-cancelled': async () => {
+      const { id } = await agency.start({ pattern: 'human_in_loop', title: 'ok?' });
+      await agency.pending(id);
+      await agency.post(`/workflows/${id}/cancel`);
+      return id;
+    },
+    'pipeline-raised': async () => {
+      upstream.reply = echo;
+      const { id } = await agency.start(step('a'), { max_steps: 1, max_cost_usd: 0.0000001 });
+      await agency.until(id, 'budget_exceeded');
+      await agency.post(`/workflows/${id}/pause`);
+      await agency.post(`/workflows/${id}/resume`, { max_cost_usd: 1 });
+      return id;
     },
     'cost-report': async () => {
       const { id } = await gateway.json('/api/v1/reports', { json: { period: 'daily', since: '2003-01-02' } });

@@ -2,7 +2,7 @@ import { DEFAULT_APPROVAL_TERMS } from '../../domain/approval.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import type { ModelCallResult } from '../../domain/model-call.ts';
 import type { Pattern, SupervisorStep } from '../../domain/pipeline.ts';
-import type { AgentTask, Answer, Conversation } from '../../domain/pipeline-run.ts';
+import type { AgentTask, Answer, Conversation, PreparedTurn, TurnTerms } from '../../domain/pipeline-run.ts';
 import { outward, records } from './activities.ts';
 import type { PipelineRun } from './pipeline-run.ts';
 import { finish, recorded } from './recorded.ts';
@@ -15,83 +15,124 @@ export interface Hands {
 }
 
 /** Lets an agent do a task. Returns its output, a body. */
-export function runAgent(run: PipelineRun, task: AgentTask, hands?: Hands): Promise<string> {
+export async function runAgent(run: PipelineRun, task: AgentTask, hands?: Hands): Promise<string> {
   const { step, choice, input, parent } = task;
+  const before = run.conversation(step);
+  // Whatever it does first: a turn, or a call of a remote agent.
+  if (run.done[step] === undefined && !before) await run.step();
   const pattern: Pattern = hands ? 'supervisor' : 'single';
-  return recorded(run, { step, pattern, choice, input, ...(parent && { parent }) }, async (begun) => {
+  // Messages that wait are for a turn that is prepared by itself.
+  const firstTurn = run.hasMessages ? undefined : termsOf(run, hands, hands?.maxRounds === 1);
+  const begin = { step, pattern, choice, input, ...(parent && { parent }), ...(firstTurn && { firstTurn }) };
+  return recorded(run, begin, async (begun) => {
     const { agent, inputRef } = begun;
     if (!agent) throw new HoldfastError('gateway_internal', 'The step has no agent.');
     if (agent.kind === 'remote') return askRemote(run, step, { agent, inputRef });
-    return converse(run, run.conversation(step) ?? { step, agent, inputRef, turn: 1 }, hands);
+    if (before) return converse(run, before, hands);
+    const talk = { step, agent, inputRef, turn: 1 };
+    run.keep(talk);
+    return converse(run, talk, hands, await takeTurn(run, talk, hands, begun.firstTurn));
   });
 }
 
-/** A model with tools: asked until it has an answer that will do. */
-async function converse(run: PipelineRun, begun: Conversation, hands: Hands | undefined): Promise<string> {
-  const { step, agent } = begun;
-  const maxTurns = hands?.maxRounds ?? agent.maxTurns ?? 1;
-  for (let talk = begun; ; ) {
-    run.keep(talk);
-    const answer = talk.answer && (await answerToolCalls(run, talk, talk.answer, hands?.workers ?? []));
-    if (talk.turn > maxTurns) throw new HoldfastError('policy_turn_limit', `No answer after ${maxTurns} turns.`);
-    talk = { ...talk, ...(answer && { answer }) };
-    const { requestId, result } = await takeTurn(run, talk, hands, talk.turn === maxTurns);
+/**
+ * A model with tools: asked until it has an answer that will do.
+ * @param taken The turn that `begun` is at, if it was taken.
+ */
+async function converse(
+  run: PipelineRun,
+  begun: Conversation,
+  hands: Hands | undefined,
+  taken?: Turn,
+): Promise<string> {
+  const { step, agent, inputRef } = begun;
+  const { definitionRef } = agent;
+  let talk = begun;
+  let turn = taken ?? (await nextTurn(run, talk, hands));
+  for (;;) {
+    const { requestId, result } = turn;
     const { responseRef, toolCalls = [] } = result;
-    const given: Answer = { requestId, responseRef, toolCalls, results: [] };
-    talk = { ...talk, turn: talk.turn + 1, answer: given };
-    if (toolCalls.length > 0) continue;
-    const { definitionRef } = agent;
-    const { outputRef, problemRef } = await finish(run, step, { responseRef, definitionRef }, requestId);
-    if (outputRef !== undefined) {
-      run.forget(step);
-      return outputRef;
+    let answer: Answer = { requestId, responseRef, toolCalls, results: [] };
+    if (toolCalls.length === 0) {
+      const { outputRef, problemRef } = await finish(run, step, { responseRef, definitionRef }, requestId);
+      if (outputRef !== undefined) {
+        run.forget(step);
+        return outputRef;
+      }
+      answer = { ...answer, ...(problemRef && { problemRef }) };
     }
-    talk = { ...talk, answer: { ...given, ...(problemRef && { problemRef }) } };
+    talk = { step, agent, inputRef, turn: talk.turn + 1, answer };
+    run.keep(talk);
+    turn = await nextTurn(run, talk, hands);
   }
 }
+
+/** Deals with what the model asked for, and asks it again. */
+async function nextTurn(run: PipelineRun, talk: Conversation, hands: Hands | undefined): Promise<Turn> {
+  const answer = talk.answer && (await answerToolCalls(run, talk, talk.answer, hands?.workers ?? []));
+  const maxTurns = maxTurnsOf(talk.agent, hands);
+  if (talk.turn > maxTurns) throw new HoldfastError('policy_turn_limit', `No answer after ${maxTurns} turns.`);
+  await run.step();
+  return takeTurn(run, { ...talk, ...(answer && { answer }) }, hands, undefined);
+}
+
+const maxTurnsOf = ({ maxTurns = 1 }: Conversation['agent'], hands: Hands | undefined): number =>
+  hands?.maxRounds ?? maxTurns;
+
+const termsOf = ({ maxCostNanos }: PipelineRun, hands: Hands | undefined, last: boolean): TurnTerms => ({
+  last,
+  ...(maxCostNanos !== undefined && { maxCostNanos }),
+  ...(hands && { workers: hands.workers }),
+});
 
 interface Turn {
   readonly requestId: string;
   readonly result: ModelCallResult;
 }
 
-async function takeTurn(run: PipelineRun, talk: Conversation, hands: Hands | undefined, last: boolean): Promise<Turn> {
-  const { step, agent, turn, inputRef, answer } = talk;
-  const { definitionRef, approveOverNanos } = agent;
-  await run.step();
+/** @param ready The turn, if it is prepared. */
+async function takeTurn(
+  run: PipelineRun,
+  talk: Conversation,
+  hands: Hands | undefined,
+  ready: PreparedTurn | undefined,
+): Promise<Turn> {
+  const { step, agent, turn, answer } = talk;
   run.note(step, `${agent.name}, turn ${turn}`);
-  const { runId, maxCostNanos } = run;
-  const { call, spentNanos } = await records(`${step}: turn ${turn}`).prepareTurn({
-    runId,
-    step,
-    turn,
-    inputRef,
-    definitionRef,
-    last,
-    ...(maxCostNanos !== undefined && { maxCostNanos }),
-    ...(answer && { answer }),
-    ...(hands && { workers: hands.workers }),
-    messages: run.messagesFor(agent.name),
-  });
+  const { call, spentNanos } = ready ?? (await prepareTurn(run, talk, hands));
   run.cost.spent(spentNanos, ...(answer ? [answer.requestId] : []));
   const { requestId, admission } = call;
+  const { approveOverNanos } = agent;
   if (approveOverNanos !== undefined && admission.maxCostNanos > approveOverNanos) {
     const subject = { kind: 'model_call', requestId, maxCostNanos: admission.maxCostNanos } as const;
-    const { approved } = await run.approvals.ask({
-      step,
-      key: `${step}.${turn}`,
-      terms: DEFAULT_APPROVAL_TERMS,
-      subject,
-    });
+    const question = { step, key: `${step}.${turn}`, terms: DEFAULT_APPROVAL_TERMS, subject };
+    const { approved } = await run.approvals.ask(question);
     if (!approved) throw new HoldfastError('policy_approval_rejected', 'A call over its cost limit was not approved.');
   }
   return { requestId, result: await run.call(call) };
 }
 
+function prepareTurn(run: PipelineRun, talk: Conversation, hands: Hands | undefined): Promise<PreparedTurn> {
+  const { step, agent, turn, inputRef, answer } = talk;
+  const { definitionRef } = agent;
+  const { runId } = run;
+  const messages = talk.messages ?? run.messagesFor(agent.name);
+  if (messages.length > 0) run.keep({ ...talk, messages });
+  return records(`${step}: turn ${turn}`).prepareTurn({
+    runId,
+    step,
+    turn,
+    inputRef,
+    definitionRef,
+    ...termsOf(run, hands, turn === maxTurnsOf(agent, hands)),
+    ...(answer && { answer }),
+    messages,
+  });
+}
+
 type Begun = Pick<Conversation, 'agent' | 'inputRef'>;
 
 async function askRemote(run: PipelineRun, step: string, { agent, inputRef }: Begun): Promise<string> {
-  await run.step();
   const { name, definitionRef, timeoutMs = 0, maxAttempts = 1 } = agent;
   const { callRemoteAgent } = outward({ summary: `${step}: ${name}`, timeoutMs, maxAttempts });
   const messages = run.messagesFor(name);

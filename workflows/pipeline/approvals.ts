@@ -2,6 +2,7 @@ import { CancellationScope, condition, setHandler } from '@temporalio/workflow';
 import {
   type ApprovalState,
   type ApprovalTerms,
+  type DecidedState,
   type OpenApproval,
   tally,
   type Vote,
@@ -40,14 +41,13 @@ export interface ApprovalsOptions {
 }
 
 interface Asked extends OpenApproval {
-  readonly kind: ApprovalSubject['kind'];
   readonly askedAt: number;
   readonly terms: ApprovalTerms;
   roles: readonly Role[];
   votes: readonly Vote[];
   level: number;
   reminders: number;
-  outcome: Exclude<ApprovalState, 'pending'> | undefined;
+  outcome: DecidedState | undefined;
 }
 
 /**
@@ -55,41 +55,48 @@ interface Asked extends OpenApproval {
  * decided.
  */
 export class Approvals {
-  private readonly open = new Map<string, Asked>();
+  /** Also those that are decided, until their step knows. */
+  private readonly asked = new Map<string, Asked>();
   private readonly options: ApprovalsOptions;
 
   constructor(options: ApprovalsOptions) {
     this.options = options;
+    // People may decide before the steps that asked are reached again.
+    for (const one of options.carried) this.asked.set(one.id, this.toAsked(one));
     setHandler(decide, (vote) => this.count(vote), { validator: (vote) => void this.countable(vote) });
   }
 
   get pending(): number {
-    return this.open.size;
+    return [...this.asked.values()].filter(({ outcome }) => outcome === undefined).length;
   }
 
   carry(): readonly CarriedApproval[] {
-    return [...this.open.values()].map(({ id, kind, askedAt, level, reminders, votes }) => ({
+    return [...this.asked.values()].map(({ id, terms, askedAt, level, reminders, votes, outcome }) => ({
       id,
-      kind,
+      terms,
       askedAt,
       level,
       reminders,
       votes,
+      ...(outcome && { outcome }),
     }));
   }
 
   /** Waits until it is decided, by people or by time. */
   async ask({ step, key, terms, subject }: ApprovalQuestion): Promise<ApprovalAnswer> {
     const { runId, requester } = this.options;
-    const asked = this.asked(`${runId}.${key}`, terms, subject);
+    const id = `${runId}.${key}`;
+    const fresh = { id, terms, askedAt: Date.now(), level: 0, reminders: 0, votes: [] };
+    const asked = this.asked.get(id) ?? this.toAsked(fresh);
     // Before it is shown to anybody: whoever sees it may decide at once.
-    this.open.set(asked.id, asked);
+    this.asked.set(id, asked);
     try {
       const expiresAt = asked.askedAt + terms.timeoutMs;
-      const request = { id: asked.id, runId, step, requester, terms, subject, expiresAt };
+      const request = { id, runId, step, requester, terms, subject, expiresAt };
       const { payloadRef, webhooks } = await records(`${step}: ask for approval`).requestApproval(request);
       await announceWebhooks(webhooks);
-      await this.decided(asked, expiresAt);
+      await this.decided(asked, step, expiresAt);
+      this.asked.delete(id);
       const edited = asked.votes.findLast((vote) => vote.payloadRef !== undefined)?.payloadRef;
       const saidRef = asked.votes.at(-1)?.saidRef;
       const expired = asked.outcome === 'expired';
@@ -97,33 +104,20 @@ export class Approvals {
       return { approved, expired, payloadRef: edited ?? payloadRef, ...(saidRef && { saidRef }) };
     } catch (error) {
       if (error instanceof Drained) throw error;
-      this.open.delete(asked.id);
+      this.asked.delete(id);
       asked.outcome ??= 'withdrawn';
       await CancellationScope.nonCancellable(() => this.record(asked));
       throw error;
     }
   }
 
-  private asked(id: string, terms: ApprovalTerms, { kind }: ApprovalSubject): Asked {
-    const before = this.options.carried.find((one) => one.id === id);
+  private toAsked({ outcome, ...asked }: CarriedApproval): Asked {
+    const { terms, level } = asked;
     const { requester } = this.options;
-    const level = before?.level ?? 0;
-    return {
-      id,
-      kind,
-      requester,
-      terms,
-      approvers: terms.approvers,
-      askedAt: before?.askedAt ?? Date.now(),
-      roles: rolesAt(terms, level),
-      votes: before?.votes ?? [],
-      level,
-      reminders: before?.reminders ?? 0,
-      outcome: undefined,
-    };
+    return { ...asked, requester, approvers: terms.approvers, roles: rolesAt(terms, level), outcome };
   }
 
-  private async decided(asked: Asked, expiresAt: number): Promise<void> {
+  private async decided(asked: Asked, step: string, expiresAt: number): Promise<void> {
     const { terms } = asked;
     while (asked.outcome === undefined) {
       const escalateAt = asked.askedAt + (terms.escalations[asked.level]?.afterMs ?? Number.POSITIVE_INFINITY);
@@ -132,12 +126,12 @@ export class Approvals {
       const woken = await condition(
         () => asked.outcome !== undefined || this.options.draining(),
         Math.max(1, next - Date.now()),
+        { summary: `${step}: until somebody decides` },
       );
       if (asked.outcome !== undefined) return;
       if (woken) throw new Drained();
       if (next === expiresAt) {
         asked.outcome = 'expired';
-        this.open.delete(asked.id);
         await this.record(asked);
       } else if (next === escalateAt) {
         asked.level += 1;
@@ -151,7 +145,8 @@ export class Approvals {
   }
 
   private countable(vote: Vote): Asked {
-    const asked = this.open.get(vote.approvalId);
+    const found = this.asked.get(vote.approvalId);
+    const asked = found?.outcome === undefined ? found : undefined;
     const problem = voteProblem(asked && { ...asked, approvers: { ...asked.approvers, roles: asked.roles } }, vote);
     if (problem || !asked) throw toWorkflowFailure(problem ?? { code: 'caller_conflict', message: '' });
     return asked;
@@ -162,10 +157,7 @@ export class Approvals {
     const asked = this.countable(vote);
     asked.votes = [...asked.votes, vote];
     const state = tally(asked, asked.votes);
-    if (state !== 'pending') {
-      asked.outcome = state;
-      this.open.delete(asked.id);
-    }
+    if (state !== 'pending') asked.outcome = state;
     await this.record(asked);
     return state;
   }

@@ -116,6 +116,10 @@ export class PipelineRun {
     this.conversations.delete(step);
   }
 
+  get hasMessages(): boolean {
+    return this.inbox.length > 0;
+  }
+
   /** Ids of the messages that are there for an agent; they are its from now on. */
   messagesFor(agent: string): readonly string[] {
     const mine = this.inbox.filter(({ to }) => to === agent);
