@@ -3,7 +3,7 @@ SOURCES := $(shell find activities api calls cli config domain embedded planning
 INSTALLED := node_modules/.package-lock.json
 BUILT := dist/workflow-bundle.js
 
-.PHONY: start test test-slow check format bench bench-postgres bench-streaming bench-admission bench-batches clean node
+.PHONY: start test test-slow check format bench bench-postgres bench-streaming bench-admission bench-batches bench-pipelines clean node
 
 start: $(BUILT)
 	@node dist/cli/main.js start
@@ -43,6 +43,10 @@ bench-admission: $(BUILT)
 # A large batch while the upstream fails and a worker is killed.
 bench-batches: $(BUILT)
 	bench/batches/run.sh
+
+# What a step of a pipeline costs, beside LangGraph on the same Postgres.
+bench-pipelines: $(BUILT)
+	bench/pipelines/run.sh
 
 clean:
 	rm -rf dist node_modules

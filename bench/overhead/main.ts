@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { closedLoop, type Measured, median, openLoop, percentile } from './load.ts';
 import { cpuSeconds, memoryMb, stopAll, untilIdle } from './processes.ts';
+import { ratio, table } from './table.ts';
 import { startHoldfast, startLiteLLM, startPortkey, startUpstream, type Target } from './targets.ts';
 
 // What a chat completion costs its caller and the machine: upstream direct, Holdfast, LiteLLM (one worker, no database)
@@ -82,14 +83,6 @@ const overall = (results: readonly Result[]): Result => {
   const refused = [...new Set(results.map((result) => result.refused).filter(Boolean))].join('; ');
   return { p50, p95, p99, perSecond, cpuMs, rssMb, refused } as Result;
 };
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): void {
-  console.log(`| ${head.join(' | ')} |\n|${' --- |'.repeat(head.length)}`);
-  for (const row of rows) console.log(`| ${row.join(' | ')} |`);
-  console.log();
-}
-
-const ratio = (a: number, b: number): string => `${(a / b).toFixed(2)} ×`;
 
 function report(scenario: Scenario, results: ReadonlyMap<string, Result>): void {
   const direct = results.get('upstream direct') as Result;

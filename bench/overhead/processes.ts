@@ -55,7 +55,9 @@ function useOf(roots: readonly number[]): Use {
       const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
       parents.set(Number(name), Number(fields[1]));
-      uses.set(Number(name), { ticks: Number(fields[11]) + Number(fields[12]), rssPages: Number(fields[21]) });
+      // Its own in user and system mode, and what its children used that have ended.
+      const ticks = fields.slice(11, 15).reduce((sum, field) => sum + Number(field), 0);
+      uses.set(Number(name), { ticks, rssPages: Number(fields[21]) });
     } catch {
       // It ended while we looked.
     }

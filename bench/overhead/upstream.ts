@@ -1,9 +1,10 @@
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { toolCallsFor } from './tool-calls.ts';
 
 // An OpenAI-compatible upstream whose first path segment says how fast it is: `/instant`, `/slow` (300 ms before the first
-// byte) or `/paced` (200 tokens at 50 a second, streams only). Prints its port.
+// byte) or `/paced` (200 tokens at 50 a second, streams only). It calls the tools it is given. Prints its port.
 
 const SLOW_MS = 300;
 const TOKENS = 200;
@@ -13,14 +14,16 @@ const about = { id: 'chatcmpl-bench', created: 1, model: 'gpt-5-mini' };
 const usage = { prompt_tokens: 9, completion_tokens: 9, total_tokens: 18 };
 const words = ['Hello!', ' How', ' can', ' I', ' help', ' you', ' today', '?'];
 
-const completion = Buffer.from(
-  JSON.stringify({
-    ...about,
-    object: 'chat.completion',
-    choices: [{ index: 0, message: { role: 'assistant', content: words.join('') }, finish_reason: 'stop' }],
-    usage,
-  }),
-);
+const completionOf = (message: object, finish_reason: string): Buffer =>
+  Buffer.from(
+    JSON.stringify({
+      ...about,
+      object: 'chat.completion',
+      choices: [{ index: 0, message: { role: 'assistant', ...message }, finish_reason }],
+      usage,
+    }),
+  );
+const answer = completionOf({ content: words.join('') }, 'stop');
 
 const chunk = (choices: readonly object[], more: object = {}): string =>
   `data: ${JSON.stringify({ ...about, object: 'chat.completion.chunk', choices, ...more })}\n\n`;
@@ -49,7 +52,10 @@ const server = createServer((request, response) => {
   request.once('end', async () => {
     const [, speed] = request.url?.split('/') ?? [];
     if (speed === 'slow') await sleep(SLOW_MS);
-    if (Buffer.concat(parts).includes('"stream":true')) return stream(response, speed === 'paced');
+    const body = Buffer.concat(parts).toString();
+    if (body.includes('"stream":true')) return stream(response, speed === 'paced');
+    const tool_calls = toolCallsFor(body);
+    const completion = tool_calls.length > 0 ? completionOf({ content: null, tool_calls }, 'tool_calls') : answer;
     response.writeHead(200, { 'content-type': 'application/json', 'content-length': completion.length });
     response.end(completion);
   });
