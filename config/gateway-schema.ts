@@ -127,6 +127,8 @@ const webhooks = z.strictObject({
 const agents = z.strictObject({
   /** Tools and remote agents that callers may name although their addresses are not public. */
   allowed_private_hosts: z.array(hostOrNetwork).default([]),
+  /** Hours within which a workflow ends, where it has no deadline of its own. People take their time to approve. */
+  deadline_hours: z.number().positive().max(720).default(168),
 });
 
 const logging = z.strictObject({

@@ -74,7 +74,7 @@ export const jobs: Routes = async (app, deps) => {
     async (request, reply) => {
       const { endpoint, body, gather, ...given } = request.body;
       const kind = KINDS.find((one) => one.endpoint === endpoint) as JobKind;
-      const { terms, webhook } = toRunTerms(deps, given);
+      const { terms, webhook } = toRunTerms(deps, kind.kind, given);
       const { id, replayed } = await kind.submit(deps, {
         body,
         caller: request.caller,

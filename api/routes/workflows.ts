@@ -51,7 +51,7 @@ export const workflows: Routes = async (app, deps) => {
   };
   app.post(PIPELINE_ENDPOINT, { config: { needs }, schema: start }, async (request, reply) => {
     const { workflow, input, max_steps, max_duration, ...given } = request.body;
-    const { terms, webhook } = toRunTerms(deps, given);
+    const { terms, webhook } = toRunTerms(deps, 'pipeline', given);
     const { id, replayed } = await submitPipeline(deps, {
       body: { workflow, input, max_steps, max_duration },
       caller: request.caller,

@@ -24,10 +24,15 @@ export interface RunTerms {
   readonly webhook: Buffer | undefined;
 }
 
-/** The terms of a run whose caller names none. */
-export const defaultTerms = ({ config }: Pick<ApiDeps, 'config'>): RunTerms => ({
+/**
+ * The terms of a run whose caller names none.
+ * @param kind A workflow may have to wait for people.
+ */
+export const defaultTerms = ({ config }: Pick<ApiDeps, 'config'>, kind?: RunKind): RunTerms => ({
   priority: DEFAULT_PRIORITY,
-  deadlineAt: new Date(Date.now() + config.gateway.background.deadline_hours * HOUR_MS),
+  deadlineAt: new Date(
+    Date.now() + config.gateway[kind === 'pipeline' ? 'agents' : 'background'].deadline_hours * HOUR_MS,
+  ),
   maxCostNanos: undefined,
   metadata: {},
   gather: false,

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { checkWebhookSecret, checkWebhookUrl } from '../../activities/webhook-url.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars } from '../../domain/money.ts';
+import type { RunKind } from '../../domain/run-state.ts';
 import { WEBHOOK_EVENTS, type WebhookEvent } from '../../domain/webhook.ts';
 import type { ApiDeps } from '../context.ts';
 import { DEFAULT_PRIORITY, defaultTerms, type RunTerms } from '../runs/background.ts';
@@ -53,7 +54,11 @@ const SECRET_BYTES = 24;
 const DAY_MS = 86_400_000;
 
 /** Throws `caller_invalid_request` for terms that cannot be kept. */
-export function toRunTerms(deps: ApiDeps, { deadline, max_cost_usd, ...given }: z.output<typeof fields>): ReadTerms {
+export function toRunTerms(
+  deps: ApiDeps,
+  kind: RunKind,
+  { deadline, max_cost_usd, ...given }: z.output<typeof fields>,
+): ReadTerms {
   const { days } = deps.config.gateway.retention;
   if (deadline && deadline.getTime() > Date.now() + days * DAY_MS) {
     const message = `The deadline must be within ${days} days: what a run was asked is not kept for longer.`;
@@ -62,7 +67,7 @@ export function toRunTerms(deps: ApiDeps, { deadline, max_cost_usd, ...given }: 
   const webhook = given.webhook && toWebhook(given.webhook, deps.config.gateway.webhooks.allowed_private_hosts);
   const terms: RunTerms = {
     priority: given.priority,
-    deadlineAt: deadline ?? defaultTerms(deps).deadlineAt,
+    deadlineAt: deadline ?? defaultTerms(deps, kind).deadlineAt,
     maxCostNanos: max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd),
     metadata: given.metadata,
     gather: false,

@@ -142,7 +142,7 @@ describe('gateway.yaml', () => {
     const hosts = ['hooks.internal', '10.1.2.3', '10.0.0.0/8', 'fd12::/16'];
     const quoted = hosts.map((host) => `"${host}"`).join();
     expect(load(section('webhooks', quoted)).gateway.webhooks).toEqual({ timeout: 10, allowed_private_hosts: hosts });
-    expect(load(section('agents', quoted)).gateway.agents).toEqual({ allowed_private_hosts: hosts });
+    expect(load(section('agents', quoted)).gateway.agents).toMatchObject({ allowed_private_hosts: hosts });
     for (const name of ['webhooks', 'agents']) {
       for (const wrong of ['"http://hooks.internal"', '10.0.0.0/33', '"*.internal"', '""']) {
         expect(problem(section(name, wrong))).toBe(

@@ -36,7 +36,7 @@ export async function submitAgain(
     // Who asks pays, by its own rules; an operator from outside acts for whose run it was.
     caller: caller.owner === run.owner ? caller : input.caller,
     terms: {
-      ...defaultTerms(deps),
+      ...defaultTerms(deps, run.kind),
       priority: run.priority,
       maxCostNanos: run.maxCostNanos ?? undefined,
       metadata: run.metadata,
