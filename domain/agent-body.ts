@@ -21,7 +21,7 @@ const MAX_INSTRUCTIONS_CHARACTERS = 200_000;
 export const capability = storable(100).min(1);
 
 const about = {
-  name: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,63}$/i, 'must be 1 to 64 letters, digits, _ and -'),
+  name: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$/, 'must be 1 to 64 letters, digits, _ and -'),
   description: storable(2_000).default(''),
   capabilities: z.array(capability).max(50).default([]),
 };

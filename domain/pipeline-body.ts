@@ -4,7 +4,7 @@ import { approvalTermsBody, toApprovalTerms } from './approval-body.ts';
 import { HoldfastError } from './errors.ts';
 import { type ParallelStep, type Step, stepsFrom, stepsOf } from './pipeline.ts';
 
-const name = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,39}$/i, 'must be 1 to 40 letters, digits, - or _');
+const name = z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_-]{0,39}$/, 'must be 1 to 40 letters, digits, - or _');
 const agent = z.union([z.string().min(1).max(100), z.strictObject({ capability: z.string().min(1).max(100) })]);
 /** Text for an agent or a person; `{{input}}`, `{{previous}}` and `{{steps.<name>}}` stand for what came before. */
 const template = z.string().min(1).max(100_000);
@@ -85,6 +85,8 @@ export const stepBody: z.ZodType<StepBody> = z.lazy(() =>
     human,
   ]),
 );
+// What refers to itself needs a name in the API's description.
+z.globalRegistry.add(stepBody, { id: 'WorkflowStep' });
 
 /** What a step says to agents and people, apart from its structure: it stays out of histories. */
 export interface StepTexts {

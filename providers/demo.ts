@@ -119,38 +119,45 @@ function script(
   scene: Scene,
   index: number,
 ): { readonly deltas: readonly Delta[]; readonly reason: FinishReason } {
-  const tool = toolToCall(request, scene);
-  if (tool) {
-    const id = `call_demo_${index}_${tool.name}`;
-    const args = JSON.stringify(sampleFromSchema(tool.parameters ?? {}));
-    const opening: Delta = {
-      tool_calls: [{ index: 0, id, type: 'function', function: { name: tool.name, arguments: '' } }],
-    };
-    const pieces = args.match(/.{1,12}/g) ?? [];
-    const rest = pieces.map((piece): Delta => ({ tool_calls: [{ index: 0, function: { arguments: piece } }] }));
-    return { deltas: [opening, ...rest], reason: 'tool_calls' };
+  const tools = toolsToCall(request, scene);
+  if (tools.length > 0) {
+    const deltas = tools.flatMap((tool, nth) => callOf(tool, nth, `call_demo_${index}_${tool.name}`));
+    return { deltas, reason: 'tool_calls' };
   }
   const words = untilStop(textFor(request, scene, index), request.stop).match(/\s*\S+/g) ?? [];
   return { deltas: words.map((content): Delta => ({ content })), reason: 'stop' };
 }
 
-/** A tool is called when the request demands one or the user's words name it, and never twice in a row. */
-function toolToCall(request: ModelRequest, scene: Scene) {
+interface CallableTool {
+  readonly name: string;
+  readonly parameters?: Readonly<Record<string, unknown>> | undefined;
+}
+
+function callOf({ name, parameters = {} }: CallableTool, index: number, id: string): readonly Delta[] {
+  const args = JSON.stringify(sampleFromSchema(parameters));
+  const opening: Delta = { tool_calls: [{ index, id, type: 'function', function: { name, arguments: '' } }] };
+  const pieces = args.match(/.{1,12}/g) ?? [];
+  return [opening, ...pieces.map((piece): Delta => ({ tool_calls: [{ index, function: { arguments: piece } }] }))];
+}
+
+/** Tools are called when the request demands one or the user's words name them, and never twice in a row. */
+function toolsToCall(request: ModelRequest, scene: Scene): readonly CallableTool[] {
   const tools = (request.tools ?? []).flatMap((tool) => (tool.type === 'function' ? [tool.function] : []));
   const choice = request.tool_choice;
-  if (choice === 'none' || request.messages.at(-1)?.role === 'tool') return undefined;
+  if (choice === 'none' || request.messages.at(-1)?.role === 'tool') return [];
   if (typeof choice === 'object' && choice.type === 'function') {
     const { name } = choice.function as { name: string };
-    return tools.find((tool) => tool.name === name);
+    return tools.filter((tool) => tool.name === name).slice(0, 1);
   }
   const said = scene.text.toLowerCase();
-  const named = tools.find((tool) =>
+  const named = tools.filter((tool) =>
     tool.name
       .toLowerCase()
       .split(/[_-]/)
       .some((word) => word.length > 3 && said.includes(word)),
   );
-  return named ?? (choice === 'required' ? tools[0] : undefined);
+  if (named.length === 0) return choice === 'required' ? tools.slice(0, 1) : [];
+  return request.parallel_tool_calls === false ? named.slice(0, 1) : named;
 }
 
 function textFor(request: ModelRequest, scene: Scene, index: number): string {
@@ -158,8 +165,11 @@ function textFor(request: ModelRequest, scene: Scene, index: number): string {
   if (format?.type === 'json_schema') return JSON.stringify(sampleFromSchema(format.json_schema.schema ?? {}));
   if (format?.type === 'json_object') return JSON.stringify({ answer: scene.text });
   if (scene.tokens !== undefined) return Array.from({ length: scene.tokens }, (_, i) => `word${i + 1}`).join(' ');
-  const last = request.messages.at(-1);
-  if (last?.role === 'tool') return `The tool answered: ${textOf(last.content)}`;
+  const results = request.messages.slice(request.messages.findLastIndex(({ role }) => role !== 'tool') + 1);
+  if (results.length > 0) {
+    const said = results.map(({ content }) => textOf(content)).join(' and ');
+    return `The tool${results.length > 1 ? 's' : ''} answered: ${said}`;
+  }
   const choice = index > 0 ? ` (choice ${index + 1})` : '';
   return `Hello from Holdfast's demo provider${choice}. You said: ${scene.text}`;
 }

@@ -1,7 +1,7 @@
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
 import fp from 'fastify-plugin';
-import { jsonSchemaTransform } from 'fastify-type-provider-zod';
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod';
 
 const DOCS = '/docs';
 
@@ -16,6 +16,7 @@ export const openapi = fp<{ readonly version: string }>(
         security: [{ bearer: [] }],
       },
       transform: jsonSchemaTransform,
+      transformObject: jsonSchemaTransformObject,
     });
     app.addHook('onRoute', (route) => {
       if (route.url.startsWith(DOCS)) route.config = { ...route.config, access: 'public' };

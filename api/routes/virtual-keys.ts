@@ -30,7 +30,7 @@ const settings = z.strictObject({
   user: name.nullish(),
   /** What it may do; by default a developer's part. */
   roles: z.array(z.enum(ROLES)).optional(),
-  metadata: z.record(z.string().max(100), z.json()).optional(),
+  metadata: z.record(z.string().max(100), z.unknown()).optional(),
   /** Only providers of this zone may serve it. */
   privacyZone: name.nullish(),
   isActive: z.boolean().optional(),

@@ -80,7 +80,9 @@ export const workflows: Routes = async (app, deps) => {
 
   const events = {
     summary: 'What a workflow does, as server-sent events',
-    description: '`Last-Event-ID` or `starting_after` resumes after an event. Ends with the workflow’s last state.',
+    description:
+      '`Last-Event-ID` or `starting_after` resumes after an event. Ends with the workflow’s last state. ' +
+      'The same over a WebSocket: `/ws/executions/{id}`.',
     tags,
     params,
     querystring: z.object({ starting_after: z.coerce.number().int().min(0).optional() }),

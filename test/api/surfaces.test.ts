@@ -146,6 +146,14 @@ describe('the ledger', () => {
 });
 
 describe('the API’s description', () => {
+  it('holds all that it refers to', async () => {
+    const text = await (await fetch(`${gateway.url}/openapi.json`)).text();
+    const { components } = JSON.parse(text) as { components: { schemas: Record<string, object> } };
+    const references = [...text.matchAll(/"\$ref":"#\/components\/schemas\/([^"]+)"/g)].map(([, name]) => name);
+    expect(references).toContain('WorkflowStepInput');
+    expect(Object.keys(components.schemas)).toEqual(expect.arrayContaining(references));
+  });
+
   it('names every endpoint', async () => {
     const { openapi, paths } = (await (await fetch(`${gateway.url}/openapi.json`)).json()) as {
       openapi: string;
@@ -154,6 +162,10 @@ describe('the API’s description', () => {
     expect(openapi).toBe('3.1.0');
     expect(Object.keys(paths).sort()).toEqual([
       '/',
+      '/agents',
+      '/agents/register',
+      '/agents/{id}',
+      '/agents/{id}/heartbeat',
       '/api/v1/audit-log',
       '/api/v1/budgets',
       '/api/v1/budgets/{id}',
@@ -174,8 +186,12 @@ describe('the API’s description', () => {
       '/api/v1/teams/{id}',
       '/api/v1/users',
       '/api/v1/users/{id}',
+      '/approvals',
+      '/approvals/pending',
+      '/approvals/{id}',
       '/auth/login',
       '/auth/me',
+      '/capabilities',
       '/config/providers',
       '/config/providers/{provider}/keys',
       '/config/providers/{provider}/keys/{id}',
@@ -187,6 +203,7 @@ describe('the API’s description', () => {
       '/llm/invoke',
       '/logs',
       '/logs/{id}',
+      '/messages',
       '/metrics',
       '/metrics/usage',
       '/providers',
@@ -216,6 +233,14 @@ describe('the API’s description', () => {
       '/v1/responses/{id}/input_items',
       '/v1/webhooks/deliveries/{id}',
       '/v1/webhooks/deliveries/{id}/resend',
+      '/workflows/start',
+      '/workflows/{id}',
+      '/workflows/{id}/cancel',
+      '/workflows/{id}/events',
+      '/workflows/{id}/history',
+      '/workflows/{id}/pause',
+      '/workflows/{id}/resume',
+      '/workflows/{id}/retry',
     ]);
     expect(Object.keys(paths['/v1/chat/completions'] ?? {})).toEqual(['post']);
   });

@@ -27,6 +27,21 @@ describe('the demo provider', () => {
     expect(after.choices[0]?.message.content).toBe('The tool answered: sunny');
   });
 
+  it('calls all tools that the user’s words name at once, unless one at a time is asked for', async () => {
+    const tool = (name: string) => ({ type: 'function' as const, function: { name, parameters: { type: 'object' } } });
+    const asked = { ...saying('Look for flights and hotels.'), tools: ['flights', 'trains', 'hotels'].map(tool) };
+    const called = async (rest: object = {}) => {
+      const { choices } = await adapter.complete({ ...asked, ...rest }, call());
+      return choices[0]?.message.tool_calls?.map((one) => [one.id, 'function' in one && one.function]);
+    };
+    const calls = ['flights', 'hotels'].map((name) => [`call_demo_0_${name}`, { name, arguments: '{}' }]);
+    expect(await called()).toEqual(calls);
+    expect(await called({ parallel_tool_calls: false })).toEqual(calls.slice(0, 1));
+    const results = ['by air', 'by night'].map((content) => ({ role: 'tool' as const, tool_call_id: 'x', content }));
+    const after = await adapter.complete({ ...asked, messages: [...asked.messages, ...results] }, call());
+    expect(after.choices[0]?.message.content).toBe('The tools answered: by air and by night');
+  });
+
   it('calls no tool unasked, and the demanded one always', async () => {
     const plain = await adapter.complete({ ...saying('Hi'), tools: [weatherTool] }, call());
     expect(plain.choices[0]?.finish_reason).toBe('stop');
