@@ -100,7 +100,7 @@ export interface StepTexts {
 export interface ReadPipeline {
   readonly root: Step;
   /** By the names of their steps. */
-  readonly texts: Readonly<Record<string, StepTexts>>;
+  readonly texts: ReadonlyMap<string, StepTexts>;
 }
 
 /** Names all steps and checks what a schema cannot. Throws `caller_invalid_request`. */
@@ -112,7 +112,7 @@ export function readPipeline(body: StepBody): ReadPipeline {
 }
 
 class Reader {
-  readonly texts: Record<string, StepTexts> = {};
+  readonly texts = new Map<string, StepTexts>();
   private readonly taken = new Set<string>();
   private readonly given: ReadonlySet<string>;
   private readonly references: { readonly from: string; readonly to: string; readonly param: string }[] = [];
@@ -206,7 +206,7 @@ class Reader {
         this.references.push({ from: named, to: reference.slice('steps.'.length), param: `${param}.${field}` });
       }
     }
-    if (said.length > 0) this.texts[named] = Object.fromEntries(said);
+    if (said.length > 0) this.texts.set(named, Object.fromEntries(said));
   }
 }
 

@@ -70,7 +70,7 @@ async function follow(run: PipelineRun, input: PipelineInput, workflow: Cancella
 }
 
 async function attempt(run: PipelineRun, { runId, root, inputRef, resumes }: PipelineInput): Promise<Ended> {
-  if (resumes) run.done = await records('steps that are done').finishedSteps(runId);
+  if (resumes) run.done = new Map(Object.entries(await records('steps that are done').finishedSteps(runId)));
   return { outputRef: await run.perform(root, inputRef) };
 }
 

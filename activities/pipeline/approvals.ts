@@ -42,7 +42,7 @@ export function createApprovalActivities(deps: ApprovalDeps) {
       const tool = (await context.promptAgent(subject.definitionRef)).tools.find((one) => one.name === name);
       return { title: `Call '${name}'`, reason: tool ? `${tool.method} ${tool.url}` : '', payload: pretty(args) };
     }
-    const { title = step, reason, payload, compareWith } = run.texts[step] ?? {};
+    const { title = step, reason, payload, compareWith } = run.texts.get(step) ?? {};
     const filled = (text: string) => fill(run, text, subject.inputRef);
     return {
       title,

@@ -29,7 +29,7 @@ export interface OpenPipeline {
   readonly caller: Caller;
   readonly input: string;
   /** By the names of steps. */
-  readonly texts: Readonly<Record<string, StepTexts>>;
+  readonly texts: ReadonlyMap<string, StepTexts>;
 }
 
 /** What activities of pipelines read: bodies by reference, and what the run was asked. */

@@ -34,7 +34,7 @@ export function createStepActivities(deps: StepDeps) {
       const { function: asked } = await context.toolCall(input.responseRef, input.callId);
       return taskOf(asked.arguments);
     }
-    const template = run.texts[step]?.input;
+    const template = run.texts.get(step)?.input;
     return template === undefined ? context.content(input.ref) : fill(run, template, input.ref);
   }
 
@@ -59,6 +59,7 @@ export function createStepActivities(deps: StepDeps) {
         const run = await context.open(runId);
         const given = bodies.seal({ content: await inputOf(run, step, input) });
         const agent = choice && (await choose(choice, run.caller));
+        if (pattern === 'supervisor' && agent?.definition.kind === 'remote') throw remoteSupervisor(agent.name);
         const inUse = agent && toAgentInUse(agent, await bodies.store(agent.definition));
         await runSteps.begin({
           runId,
@@ -107,7 +108,8 @@ export function createStepActivities(deps: StepDeps) {
       }),
 
     /** Outputs of the steps of a run that are done, by name. */
-    finishedSteps: (runId: string): Promise<Readonly<Record<string, string>>> => failing(() => runSteps.outputs(runId)),
+    finishedSteps: (runId: string): Promise<Readonly<Record<string, string>>> =>
+      failing(async () => Object.fromEntries(await runSteps.outputs(runId))),
   };
 }
 
@@ -133,6 +135,12 @@ function taskOf(args: string): string {
   }
   return args;
 }
+
+/** Who is asked over HTTP has no way to hand out tasks. */
+export const remoteSupervisor = (name: string) =>
+  new HoldfastError('caller_invalid_request', `'${name}' is a remote agent; a coordinator has to be a prompt agent.`, {
+    param: 'workflow',
+  });
 
 function toAgentInUse(
   { name, definition }: { readonly name: string; readonly definition: AgentDefinition },

@@ -8,11 +8,13 @@ export const createFill =
   ({ runSteps }: Pick<PipelineDeps, 'runSteps'>, context: PipelineContext) =>
   async ({ run, input }: OpenPipeline, template: string, previousRef: string): Promise<string> => {
     const references = referencesOf(template);
-    const outputs = references.some((one) => one.startsWith(STEPS)) ? await runSteps.outputs(run.id) : {};
+    const outputs = references.some((one) => one.startsWith(STEPS))
+      ? await runSteps.outputs(run.id)
+      : new Map<string, string>();
     const meaningOf = async (reference: string): Promise<string> => {
       if (reference === 'input') return input;
       if (reference === 'previous') return context.content(previousRef);
-      const ref = outputs[reference.slice(STEPS.length)];
+      const ref = outputs.get(reference.slice(STEPS.length));
       // A branch that did not count has no output.
       return ref === undefined ? '' : context.content(ref);
     };

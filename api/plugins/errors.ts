@@ -52,6 +52,9 @@ function fromFastify(error: FastifyError, request: FastifyRequest): HoldfastErro
     }
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
       return unsupportedMediaType(request.routeOptions.schema?.consumes?.[0]);
+    case 'FST_ERR_VALIDATION':
+      // Of any problem but this one the validator tells.
+      return new HoldfastError('caller_invalid_request', 'The request body is nested too deeply.');
     case 'FST_ERR_CTP_EMPTY_JSON_BODY':
       return new HoldfastError('caller_invalid_request', 'The request body is empty; it must be a JSON object.');
   }

@@ -50,11 +50,11 @@ export const agents: Routes = async (app, { agents, routing, config }) => {
     summary: 'Say that an agent is there, and how much it has to do',
     tags,
     ...byId,
-    body: z.strictObject({ load: z.int().min(0).max(MAX_LOAD).optional() }),
+    body: z.strictObject({ load: z.int().min(0).max(MAX_LOAD).optional() }).nullish(),
     response: { 200: agentObject, ...failures },
   };
   app.post('/agents/:id/heartbeat', { config: { needs }, schema: heartbeat }, async ({ params, body, caller }) => {
-    const agent = await agents.heartbeat(params.id, visibleTo(caller), { load: body.load });
+    const agent = await agents.heartbeat(params.id, visibleTo(caller), { load: body?.load });
     if (!agent) throw notFound(params.id);
     return toAgentObject(agent);
   });

@@ -61,11 +61,15 @@ interface Said {
   readonly payload?: string;
 }
 
+/** Seconds: a year. */
+const MAX_AGE = 365 * 86_400;
+
 const failures = { '4xx': errorEnvelope, '5xx': errorEnvelope };
 
 /** What people have to agree to. */
 export const approvals: Routes = async (app, deps) => {
-  const needs = 'approvals:decide';
+  // A workflow says itself who may decide.
+  const access = 'authenticated';
   const tags = ['approvals'];
   const found = async (id: string, caller: AuthenticatedCaller): Promise<Approval> => {
     const approval = await deps.approvals.find(id, visibleTo(caller));
@@ -86,11 +90,11 @@ export const approvals: Routes = async (app, deps) => {
       team: z.string().optional(),
       workflow_id: z.string().optional(),
       /** Seconds it has waited at least. */
-      min_age: z.coerce.number().min(0).optional(),
+      min_age: z.coerce.number().min(0).max(MAX_AGE).optional(),
     }),
     response: { 200: z.object({ data: z.array(approvalObject), next_cursor: text }), ...failures },
   };
-  app.get('/approvals/pending', { config: { needs }, schema: pending }, async ({ query, caller }) => {
+  app.get('/approvals/pending', { config: { access }, schema: pending }, async ({ query, caller }) => {
     const { role, mine, workflow_id: runId, min_age: minAge, limit, ...page } = query;
     const roles = mine ? caller.roles : role && [role];
     const filter = { visible: visibleTo(caller), state: 'pending', roles, runId, minAge } as const;
@@ -105,7 +109,7 @@ export const approvals: Routes = async (app, deps) => {
     params: z.object({ id: z.string() }),
     response: { 200: approvalObject, ...failures },
   };
-  app.get('/approvals/:id', { config: { needs }, schema: read }, async ({ params, caller }) =>
+  app.get('/approvals/:id', { config: { access }, schema: read }, async ({ params, caller }) =>
     toObject(deps, await found(params.id, caller)),
   );
 
@@ -116,7 +120,7 @@ export const approvals: Routes = async (app, deps) => {
     body: vote,
     response: { 200: approvalObject, ...failures },
   };
-  app.post('/approvals', { config: { needs, audit: 'approval.decide' }, schema: decide }, async ({ body, caller }) => {
+  app.post('/approvals', { config: { access, audit: 'approval.decide' }, schema: decide }, async ({ body, caller }) => {
     const { approval_id, decision, comment, payload } = body;
     const { id, runId } = await found(approval_id, caller);
     if (payload !== undefined && decision === 'reject') {

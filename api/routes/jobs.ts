@@ -170,8 +170,9 @@ export const jobs: Routes = async (app, deps) => {
   action('pause', 'Let nothing further of a job begin; a call under way is finished', ({ id }) => deps.runs.pause(id));
   action('resume', 'Go on with a job that was paused or stopped by a budget', async (run, { max_cost_usd }) => {
     const maxCostNanos = max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd);
-    if (maxCostNanos !== undefined) await deps.storedRuns.setMaxCost(run.id, maxCostNanos);
-    await deps.runs.resume(run.id, { ...(maxCostNanos !== undefined && { maxCostNanos }) });
+    const limits = maxCostNanos === undefined ? {} : { maxCostNanos };
+    await deps.storedRuns.setLimits(run.id, limits);
+    await deps.runs.resume(run.id, limits);
   });
 
   const again = (name: 'retry' | 'rerun', summary: string): void => {

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { HoldfastError } from '../../domain/errors.ts';
 import { fromDollars } from '../../domain/money.ts';
 import { pipelineFields } from '../../domain/pipeline-request.ts';
+import type { RunLimits } from '../../domain/pipeline-run.ts';
 import { isFinal } from '../../domain/run-state.ts';
 import type { Run } from '../../storage/postgres/runs.ts';
 import { type AuthenticatedCaller, visibleTo } from '../auth/caller.ts';
@@ -28,6 +29,12 @@ const resumption = z.strictObject({
   max_cost_usd: dollars.optional(),
   max_steps: pipelineFields.max_steps,
   max_duration: pipelineFields.max_duration,
+});
+
+const toLimits = ({ max_cost_usd, max_steps, max_duration }: z.output<typeof resumption>): RunLimits => ({
+  ...(max_cost_usd !== undefined && { maxCostNanos: fromDollars(max_cost_usd) }),
+  ...(max_steps !== undefined && { maxSteps: max_steps }),
+  ...(max_duration !== undefined && { maxDurationMs: max_duration * 1000 }),
 });
 
 /** Pipelines of agents and people. */
@@ -117,14 +124,9 @@ export const workflows: Routes = async (app, deps) => {
   };
   app.post('/workflows/:id/resume', { config: { needs }, schema: resume }, async ({ params, caller, body }) => {
     const run = await open(params.id, caller);
-    const { max_cost_usd, max_steps, max_duration } = body ?? {};
-    const maxCostNanos = max_cost_usd === undefined ? undefined : fromDollars(max_cost_usd);
-    if (maxCostNanos !== undefined) await deps.storedRuns.setMaxCost(run.id, maxCostNanos);
-    await deps.runs.resume(run.id, {
-      ...(maxCostNanos !== undefined && { maxCostNanos }),
-      ...(max_steps !== undefined && { maxSteps: max_steps }),
-      ...(max_duration !== undefined && { maxDurationMs: max_duration * 1000 }),
-    });
+    const limits = toLimits(body ?? {});
+    await deps.storedRuns.setLimits(run.id, limits);
+    await deps.runs.resume(run.id, limits);
     return shown(run.id, caller);
   });
 

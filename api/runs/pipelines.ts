@@ -5,9 +5,10 @@ import { newId } from '../../domain/ids.ts';
 import { type Step, stepsFrom, stepsOf } from '../../domain/pipeline.ts';
 import { readPipeline } from '../../domain/pipeline-body.ts';
 import type { PipelineBody } from '../../domain/pipeline-request.ts';
-import type { PipelineInput } from '../../domain/pipeline-run.ts';
+import type { PipelineInput, RunLimits } from '../../domain/pipeline-run.ts';
 import { isFinal } from '../../domain/run-state.ts';
 import { attribute } from '../../planning/plan.ts';
+import type { Agent } from '../../storage/postgres/agents.ts';
 import { personOf } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
 import { type RunInput, requireTime, rowOf } from './background.ts';
@@ -30,8 +31,9 @@ export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmissi
   const id = newId('pipe');
   const input: RunInput = { endpoint: PIPELINE_ENDPOINT, body, caller: toCaller(caller) };
   const given = deps.bodies.seal({ content: body.input });
+  const limits = limitsOf(submission);
   const startOf = (runId: string) => ({
-    input: toPipelineInput(runId, submission, { root, inputRef: given.ref }),
+    input: toPipelineInput(runId, submission, { root, inputRef: given.ref, limits }),
     team: caller.team,
     keyName: caller.key?.name ?? caller.actor,
     priority: terms.priority,
@@ -50,6 +52,7 @@ export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmissi
         input: deps.bodies.seal(input),
         ...rowOf(submission),
       });
+      await deps.storedRuns.setLimits(id, limits, db);
       await deps.bodies.insert(given, db);
       if (retryOf !== undefined) await deps.runSteps.keep(db, id, { from: retryOf, steps: kept });
     },
@@ -74,25 +77,26 @@ export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmissi
 
 function toPipelineInput(
   runId: string,
-  { body, caller, terms, retryOf }: PipelineSubmission,
-  { root, inputRef }: Pick<PipelineInput, 'root' | 'inputRef'>,
+  { caller, terms, retryOf }: PipelineSubmission,
+  planned: Pick<PipelineInput, 'root' | 'inputRef' | 'limits'>,
 ): PipelineInput {
-  const { max_steps: maxSteps, max_duration } = body;
-  const { maxCostNanos } = terms;
   return {
     runId,
-    root,
-    inputRef,
+    ...planned,
     requester: personOf(caller),
     deadlineAt: terms.deadlineAt.getTime(),
-    limits: {
-      ...(maxCostNanos !== undefined && { maxCostNanos }),
-      ...(maxSteps !== undefined && { maxSteps }),
-      ...(max_duration !== undefined && { maxDurationMs: max_duration * 1000 }),
-    },
     ...(retryOf !== undefined && { resumes: true }),
   };
 }
+
+const limitsOf = ({
+  body: { max_steps: maxSteps, max_duration },
+  terms: { maxCostNanos },
+}: PipelineSubmission): RunLimits => ({
+  ...(maxCostNanos !== undefined && { maxCostNanos }),
+  ...(maxSteps !== undefined && { maxSteps }),
+  ...(max_duration !== undefined && { maxDurationMs: max_duration * 1000 }),
+});
 
 /** The steps whose outputs a run takes over from the one it repeats, if they are done. */
 function keptSteps(root: Step, from: string | undefined): readonly string[] {
@@ -105,11 +109,24 @@ function keptSteps(root: Step, from: string | undefined): readonly string[] {
 
 /** Those that are chosen by capability may come later. */
 async function requireAgents({ agents }: ApiDeps, root: Step, caller: Caller): Promise<void> {
+  const found = new Map<string, Agent>();
   for (const name of new Set(stepsOf(root).flatMap(agentsOf))) {
-    if (await agents.find(name, caller)) continue;
-    throw new HoldfastError('caller_invalid_request', `There is no agent '${name}'.`, { param: 'workflow' });
+    const agent = await agents.find(name, caller);
+    if (!agent) throw unusable(`There is no agent '${name}'.`);
+    found.set(name, agent);
+  }
+  for (const step of stepsOf(root)) {
+    if (step.pattern !== 'supervisor' || !('agent' in step.coordinator)) continue;
+    const { agent: name } = step.coordinator;
+    const definition = found.get(name)?.definition;
+    if (definition?.kind === 'remote')
+      throw unusable(`'${name}' is a remote agent; a coordinator has to be a prompt agent.`);
+    const clash = definition?.tools.find((tool) => step.workers.some((worker) => worker.name === tool.name));
+    if (clash) throw unusable(`'${name}' has a tool '${clash.name}'; a worker needs another name.`);
   }
 }
+
+const unusable = (message: string) => new HoldfastError('caller_invalid_request', message, { param: 'workflow' });
 
 function agentsOf(step: Step): readonly string[] {
   const named = (choice: AgentChoice) => ('agent' in choice ? [choice.agent] : []);

@@ -124,11 +124,17 @@ export async function pingDatabase(db: Sql): Promise<void> {
   await sql`SELECT 1`.execute(db);
 }
 
-/** Runs a query; a database that cannot be reached becomes `gateway_unavailable`, any other error stays. */
+/**
+ * Runs a query. A database that cannot be reached becomes `gateway_unavailable`, a text that it cannot hold
+ * `caller_invalid_request`; any other error stays.
+ */
 async function reaching<T>(query: () => Promise<T>): Promise<T> {
   try {
     return await query();
   } catch (error) {
+    if (isUnstorable(error)) {
+      throw new HoldfastError('caller_invalid_request', 'Text must not hold NUL characters.', { cause: error });
+    }
     if (!isUnreachable(error)) throw error;
     throw new HoldfastError('gateway_unavailable', 'The gateway’s database cannot be reached. Try again shortly.', {
       retryAfterMs: 2_000,
@@ -136,6 +142,10 @@ async function reaching<T>(query: () => Promise<T>): Promise<T> {
     });
   }
 }
+
+/** Postgres has no NUL in text: 22021 in a value, 22P05 in JSON. */
+const isUnstorable = (error: unknown): boolean =>
+  /^(22021|22P05)$/.test((error as { code?: string } | null)?.code ?? '');
 
 /** Connection errors have a system code or no SQLSTATE at all; 57P are shutdowns, 53 a server out of resources. */
 function isUnreachable(error: unknown): boolean {

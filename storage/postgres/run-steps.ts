@@ -117,16 +117,14 @@ export class RunSteps {
   }
 
   /** Outputs of finished steps, by name. */
-  async outputs(runId: string): Promise<Readonly<Record<string, string>>> {
+  async outputs(runId: string): Promise<ReadonlyMap<string, string>> {
     const rows = await this.db
       .selectFrom('run_steps')
       .select(['name', 'output_ref'])
       .where('run_id', '=', runId)
       .where('state', '=', 'completed')
       .execute();
-    return Object.fromEntries(
-      rows.flatMap(({ name, output_ref }) => (output_ref === null ? [] : [[name, output_ref]])),
-    );
+    return new Map(rows.flatMap(({ name, output_ref }) => (output_ref === null ? [] : [[name, output_ref]])));
   }
 
   /** Lets a new run have what steps of another came to, and of those that worked for them. */
@@ -135,9 +133,12 @@ export class RunSteps {
       INSERT INTO run_steps (run_id, name, parent, pattern, agent_id, agent, state, input_ref, output_ref, kept,
                              started_at, completed_at)
       SELECT ${runId}, name, parent, pattern, agent_id, agent, state, input_ref, output_ref, true, started_at, completed_at
-      FROM run_steps
-      WHERE run_id = ${from} AND state = 'completed' AND (name = ANY (${[...steps]}::text[])
-        OR parent = ANY (${[...steps]}::text[]))`.execute(db);
+      FROM run_steps s
+      WHERE run_id = ${from} AND state = 'completed' AND (name = ANY (${[...steps]}::text[]) OR EXISTS (
+        -- A supervisor that is asked again may hand out other tasks.
+        SELECT 1 FROM run_steps p
+        WHERE p.run_id = s.run_id AND p.name = s.parent AND p.state = 'completed'
+          AND p.name = ANY (${[...steps]}::text[])))`.execute(db);
   }
 
   /** What the settled calls of a run cost. */

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { ErrorInfo } from '../../domain/errors.ts';
 import type { NanoDollars } from '../../domain/money.ts';
+import type { RunLimits } from '../../domain/pipeline-run.ts';
 import { isFinal, type RunKind, type RunState } from '../../domain/run-state.ts';
 import type { Attribution } from '../../domain/scope.ts';
 import { RUN_EPOCH } from '../../domain/stream-item.ts';
@@ -43,6 +44,9 @@ export interface Run {
   readonly metadata: Readonly<Record<string, string>>;
   readonly deadlineAt: Date;
   readonly maxCostNanos: NanoDollars | null;
+  /** Of a pipeline. */
+  readonly maxSteps: number | null;
+  readonly maxDurationMs: number | null;
   readonly webhook: Buffer | null;
   readonly retryOf: string | null;
   readonly rerunOf: string | null;
@@ -120,8 +124,13 @@ export class Runs {
     return (await this.events.tell(runId, item, change, epoch)) !== undefined;
   }
 
-  async setMaxCost(id: string, nanos: NanoDollars): Promise<void> {
-    await this.db.updateTable('runs').set({ max_cost_nanos: nanos }).where('id', '=', id).execute();
+  /** Those that are left out stay. Within the caller's transaction if `db` is one. */
+  async setLimits(id: string, { maxCostNanos, maxSteps, maxDurationMs }: RunLimits, db: Sql = this.db): Promise<void> {
+    await sql`
+      UPDATE runs SET max_cost_nanos = coalesce(${maxCostNanos ?? null}::bigint, max_cost_nanos),
+        max_steps = coalesce(${maxSteps ?? null}::integer, max_steps),
+        max_duration_ms = coalesce(${maxDurationMs ?? null}::bigint, max_duration_ms)
+      WHERE id = ${id}`.execute(db);
   }
 
   async find(id: string, visible: Visible | undefined): Promise<Run | undefined> {
@@ -179,6 +188,7 @@ export class Runs {
         'input_ref',
         'metadata',
       ])
+      .select(['max_steps', 'max_duration_ms'])
       .select(['deadline_at', 'max_cost_nanos', 'webhook', 'retry_of', 'rerun_of', 'error_code', 'error_message'])
       .select(['error_param', 'created_at', 'started_at', 'completed_at'])
       .select(
@@ -212,6 +222,8 @@ const toRun = (row: Row): Run => ({
   metadata: row.metadata,
   deadlineAt: row.deadline_at,
   maxCostNanos: row.max_cost_nanos,
+  maxSteps: row.max_steps,
+  maxDurationMs: row.max_duration_ms,
   webhook: row.webhook,
   retryOf: row.retry_of,
   rerunOf: row.rerun_of,

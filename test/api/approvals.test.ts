@@ -121,11 +121,20 @@ describe('a step that needs approval', () => {
   });
 
   it('is for its roles only', async () => {
-    const { id } = await agency.start(review({ approval: { approvers: { roles: ['operator'] } } }));
+    const team = crypto.randomUUID();
+    const asker = new Agency(gateway, await keyOf(['developer'], team));
+    const { id } = await asker.start(review({ approval: { approvers: { roles: ['operator', 'developer'] } } }));
     const approval = await agency.pending(id);
-    expect((await vote(approval.id, 'approve', { key: await keyOf(['developer']) })).status).toBe(403);
+    expect((await vote(approval.id, 'approve', { key: await keyOf(['approver'], team) })).status).toBe(403);
     const admin = await vote(approval.id, 'approve');
     expect([admin.status, (await admin.json()) as Json]).toMatchObject([403, { error: { code: 'forbidden' } }]);
+    expect((await vote(approval.id, 'approve', { key: asker.key })).status).toBe(200);
+    expect(await agency.ended(id)).toMatchObject({ status: 'completed' });
+  });
+
+  it('is withdrawn when its workflow is cancelled', async () => {
+    const { id } = await agency.start(review());
+    const approval = await agency.pending(id);
     await agency.post(`/workflows/${id}/cancel`);
     expect((await vote(approval.id, 'approve')).status).toBe(409);
     expect(await gateway.json(`/approvals/${approval.id}`)).toMatchObject({ status: 'withdrawn' });

@@ -22,6 +22,7 @@ agents: { allowed_private_hosts: [127.0.0.1] }
     );
     agency = new Agency(gateway);
     await agency.agents('a', 'b', 'c', 'd');
+    await agency.post('/agents/register', { name: 'far', kind: 'remote', url: `${upstream.url}/far` });
   });
   afterAll(async () => {
     await gateway.stop();
@@ -265,8 +266,7 @@ agents: { allowed_private_hosts: [127.0.0.1] }
       const release = slow('a');
       const { id } = await agency.start(two);
       await asked('a');
-      await agency.post(`/workflows/${id}/pause`);
-      await agency.until(id, 'paused');
+      expect(await agency.post(`/workflows/${id}/pause`)).toMatchObject({ status: 'paused' });
       release();
       await eventually(async () =>
         (await agency.get(id)).steps.some(({ name, status }: Json) => name === 'a' && status === 'completed'),
@@ -288,7 +288,7 @@ agents: { allowed_private_hosts: [127.0.0.1] }
         const { id } = await agency.start(two, { [limit]: low });
         const stopped = await agency.until(id, 'budget_exceeded');
         expect(stopped.error).toMatchObject({ param: limit, code: 'insufficient_quota' });
-        await agency.post(`/workflows/${id}/resume`, { [limit]: high });
+        expect(await agency.post(`/workflows/${id}/resume`, { [limit]: high })).toMatchObject({ [limit]: high });
         expect(await agency.ended(id)).toMatchObject({ status: 'completed', output: 'b(a(the input))' });
       }
     });
@@ -356,6 +356,30 @@ agents: { allowed_private_hosts: [127.0.0.1] }
     });
   });
 
+  it('a step may be called anything', async () => {
+    const steps = ['constructor', 'toString'].map((name) => ({ pattern: 'single', name, agent: 'a' }));
+    const ended = await agency.run({ pattern: 'sequential', name: 'valueOf', steps });
+    expect(ended).toMatchObject({ status: 'completed', output: 'a(a(the input))' });
+  });
+
+  it('a supervisor that is asked again hands out anew', async () => {
+    let turn = 0;
+    upstream.reply = (request) => {
+      if (askedAs(request) !== 'a') return echo(request);
+      turn += 1;
+      // The first time it fails once its workers are done; then it hands out in another order.
+      if (turn === 2) return { status: 400, body: { error: { message: 'no' } } };
+      const results = request.body.messages.filter(({ role }: Json) => role === 'tool');
+      if (results.length > 0) return { body: openaiCompletion(results.map(({ content }: Json) => content).join('|')) };
+      const names = turn === 1 ? ['b', 'c'] : ['c', 'b'];
+      return { body: openaiToolCalls(...names.map((name) => [name, { task: name }] as const)) };
+    };
+    const failed = await agency.run({ pattern: 'supervisor', coordinator: 'a', workers: ['b', 'c'] });
+    expect(failed.status).toBe('failed');
+    const { id } = await agency.post(`/workflows/${failed.id}/retry`);
+    expect(await agency.ended(id)).toMatchObject({ status: 'completed', output: 'c(c)|b(b)' });
+  });
+
   it('is a job too', async () => {
     const workflow = { pattern: 'single', agent: 'a' };
     const job = await agency.post('/v1/jobs', { endpoint: '/workflows/start', body: { workflow, input: 'x' } });
@@ -375,6 +399,17 @@ agents: { allowed_private_hosts: [127.0.0.1] }
     expect(new Set(started.map(({ id }) => id)).size).toBe(1);
     await agency.ended(started[0].id);
     expect(upstream.received).toHaveLength(1);
+  });
+
+  it('nested too deeply is refused', async () => {
+    let workflow: object = { pattern: 'single', agent: 'a' };
+    for (let depth = 0; depth < 10; depth += 1) workflow = { pattern: 'sequential', steps: [workflow] };
+    expect(await agency.start(workflow)).toMatchObject({ error: { type: 'invalid_request_error' } });
+    const deep = `${'{"pattern":"sequential","steps":['.repeat(20_000)}${']}'.repeat(20_000)}`;
+    const body = `{"input":"x","workflow":${deep}}`;
+    const headers = { 'content-type': 'application/json' };
+    const response = await gateway.fetch('/workflows/start', { method: 'POST', body, headers });
+    expect(response.status).toBe(400);
   });
 
   it('belongs to the team that started it', async () => {
@@ -399,6 +434,8 @@ agents: { allowed_private_hosts: [127.0.0.1] }
       'workflow.join.quorum',
     ],
     [{ pattern: 'single', agent: 'a', input: '{{steps.b}}' }, 'workflow.input'],
+    [{ pattern: 'single', agent: 'nul\0' }, null],
+    [{ pattern: 'supervisor', coordinator: 'far', workers: ['a'] }, 'workflow'],
     [
       {
         pattern: 'sequential',

@@ -19,7 +19,7 @@ export async function runAgent(run: PipelineRun, task: AgentTask, hands?: Hands)
   const { step, choice, input, parent } = task;
   const before = run.conversation(step);
   // Whatever it does first: a turn, or a call of a remote agent.
-  if (run.done[step] === undefined && !before) await run.step();
+  if (!run.done.has(step) && !before) await run.step();
   const pattern: Pattern = hands ? 'supervisor' : 'single';
   // Messages that wait are for a turn that is prepared by itself.
   const firstTurn = run.hasMessages ? undefined : termsOf(run, hands, hands?.maxRounds === 1);

@@ -35,7 +35,7 @@ export class PipelineRun {
   readonly approvals: Approvals;
   readonly cost: CostCap;
   /** Outputs of steps that need not be done again. */
-  done: Readonly<Record<string, string>> = {};
+  done: ReadonlyMap<string, string> = new Map();
   /** The history is long enough: all that is under way ends at its next step. */
   draining = false;
   private readonly input: PipelineInput;
@@ -66,14 +66,16 @@ export class PipelineRun {
     this.cost = new CostCap(limits.maxCostNanos, carried?.spentNanos ?? 0, (error) => this.exceed(error));
     const draining = () => this.draining;
     this.approvals = new Approvals({ runId, requester, carried: carried?.approvals ?? [], draining });
-    setHandler(pauseRun, () => {
+    setHandler(pauseRun, async () => {
       this.paused = true;
+      await this.untilRecorded();
     });
-    setHandler(resumeRun, (raised) => {
+    setHandler(resumeRun, async (raised) => {
       this.paused = false;
       this.exceeded = undefined;
       this.limits = { ...this.limits, ...raised };
       this.cost.maxNanos = this.limits.maxCostNanos;
+      await this.untilRecorded();
     });
     setHandler(agentMessage, (message) => {
       if (!this.inbox.some(({ id }) => id === message.id)) this.inbox = [...this.inbox, message];
@@ -166,6 +168,11 @@ export class PipelineRun {
     if (this.paused) return 'paused';
     if (this.exceeded) return 'budget_exceeded';
     return this.approvals.pending > 0 ? 'input_required' : 'running';
+  }
+
+  /** Who changed the state may look at it at once. */
+  private async untilRecorded(): Promise<void> {
+    await condition(() => this.over || this.recorded === this.state);
   }
 
   private get held(): boolean {

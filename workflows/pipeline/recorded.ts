@@ -12,7 +12,7 @@ export async function recorded(
   work: (begun: BegunStep) => Promise<string>,
 ): Promise<string> {
   const { step: name } = step;
-  const done = run.done[name];
+  const done = run.done.get(name);
   if (done !== undefined) return done;
   try {
     const begun = await begin(run, step);

@@ -60,7 +60,7 @@ async function callTool(
 ): Promise<ToolResult> {
   await run.step();
   const { definitionRef } = agent;
-  const tool = agent.tools?.[name];
+  const tool = agent.tools && Object.hasOwn(agent.tools, name) ? agent.tools[name] : undefined;
   let payloadRef: string | undefined;
   if (tool?.approval) {
     const subject = { kind: 'tool_call', definitionRef, responseRef, callId } as const;

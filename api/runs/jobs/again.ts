@@ -32,7 +32,7 @@ export async function submitAgain(
   const input = await deps.bodies.get<RunInput>(run.inputRef);
   if (!input) throw new HoldfastError('caller_not_found', `What '${run.id}' was asked to do is not kept any more.`);
   return kind.submit(deps, {
-    body: input.body,
+    body: { ...input.body, ...raised(run) },
     // Who asks pays, by its own rules; an operator from outside acts for whose run it was.
     caller: caller.owner === run.owner ? caller : input.caller,
     terms: {
@@ -48,5 +48,11 @@ export async function submitAgain(
     from,
   });
 }
+
+/** Limits of a pipeline, as they were last. */
+const raised = ({ maxSteps, maxDurationMs }: Run) => ({
+  ...(maxSteps !== null && { max_steps: maxSteps }),
+  ...(maxDurationMs !== null && { max_duration: maxDurationMs / 1000 }),
+});
 
 const FAILED: ReadonlySet<string> = new Set(['failed', 'cancelled']);

@@ -21,6 +21,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     )`.execute(db);
   await sql`CREATE INDEX idx_agents_created ON agents (created_at, id)`.execute(db);
 
+  await sql`ALTER TABLE runs ADD COLUMN max_steps integer, ADD COLUMN max_duration_ms bigint`.execute(db);
+
   await sql`
     CREATE TABLE run_steps (
       run_id text NOT NULL REFERENCES runs (id) ON DELETE CASCADE,

@@ -23,6 +23,9 @@ export interface RunsTable {
   metadata: ColumnType<Record<string, string>, string, never>;
   deadline_at: Date;
   max_cost_nanos: Nanos | null;
+  /** Limits of pipelines. */
+  max_steps: number | null;
+  max_duration_ms: number | null;
   /** Sealed: who is told about it. */
   webhook: Buffer | null;
   retry_of: string | null;
