@@ -5,6 +5,7 @@ import type { WebhookEvent } from '../domain/webhook.ts';
 import type { Cipher } from '../storage/cipher.ts';
 import type { Sql } from '../storage/postgres/database.ts';
 import type { Run, Runs, Transition } from '../storage/postgres/runs.ts';
+import { closeParts } from '../storage/postgres/sweep.ts';
 import type { Webhooks } from '../storage/postgres/webhooks.ts';
 import type { JournalledStreamLog } from '../storage/streams/journalled.ts';
 
@@ -21,10 +22,11 @@ export interface RunStateDeps {
  * crash between its steps, it completes them. Returns the deliveries to announce.
  */
 export function createRecordState(deps: RunStateDeps) {
-  const { runs, journal } = deps;
+  const { db, runs, journal } = deps;
   const tell = createTellWebhook(deps);
   return async (runId: string, transition: Transition): Promise<readonly string[]> => {
     if (await runs.transition(runId, transition)) journal.announce(runId, isFinal(transition.state));
+    if (isFinal(transition.state)) await closeParts(db, [runId]);
     const type = STATE_EVENTS[transition.state];
     const run = type && (await runs.find(runId, undefined));
     if (!type || !run || run.state !== transition.state) return [];

@@ -66,7 +66,7 @@ export class Answers {
       },
       'Generated response',
     );
-    return this.toCallResult(call, result, response.ref, finished.alerts ?? []);
+    return this.toCallResult(call, result, response.ref, { ...finished, alerts: finished.alerts ?? [] });
   }
 
   /** Hands out an answer that is in the journal already: its activity's completion was lost. */
@@ -77,14 +77,14 @@ export class Answers {
     await this.publish(call, n, result, { latencyMs: latencyMs ?? 0, ...totals });
     const ending = { requestId: call.requestId, state: 'completed' } as const;
     const alerts = call.admission ? await settle(this.deps.db, ending) : [];
-    return this.toCallResult(call, result, responseRef ?? '', alerts);
+    return this.toCallResult(call, result, responseRef ?? '', { ...totals, alerts });
   }
 
   private async toCallResult(
     { requestId, target, admission, step }: TargetCall,
     { choices, usage }: ModelResult,
     responseRef: string,
-    caused: readonly string[],
+    settlement: { readonly alerts: readonly string[]; readonly costNanos: NanoDollars },
   ): Promise<ModelCallResult> {
     const { provider, model } = target;
     const finishReasons = choices.map((choice) => choice.native_finish_reason);
@@ -100,8 +100,9 @@ export class Answers {
     if (!admission) return result;
     const { limits, estimatedTokens } = admission;
     const tokenDifference = usage.inputTokens + usage.outputTokens - estimatedTokens;
-    const alerts = await this.deps.quota.settled({ requestId, limits, tokenDifference }, caused);
-    return { ...result, settled: { alerts } };
+    const alerts = await this.deps.quota.settled({ requestId, limits, tokenDifference }, settlement.alerts);
+    const { costNanos } = settlement;
+    return { ...result, settled: { alerts, ...(step !== undefined && { costNanos }) } };
   }
 
   private async publish(
@@ -117,10 +118,10 @@ export class Answers {
   }
 }
 
-/** Names are enough for a history; arguments are in the answer. */
+/** Names are enough for a history; arguments are in the answer. Ids are places, from 1: providers' own may repeat. */
 const toolCallsOf = ([choice]: ModelResult['choices']) =>
-  (choice?.message.tool_calls ?? []).map((call) => ({
-    id: call.id,
+  (choice?.message.tool_calls ?? []).map((call, index) => ({
+    id: String(index + 1),
     name: call.type === 'custom' ? (call as CustomToolCall).custom.name : (call as ToolCall).function.name,
   }));
 

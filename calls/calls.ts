@@ -163,9 +163,10 @@ export class Calls {
     }
   }
 
-  /** Stops the calls of a cancelled request at once, if this process makes them. */
-  abort(requestId: string): void {
-    for (const [key, { abort }] of this.inFlight) if (key.startsWith(`${requestId}:`)) abort.abort();
+  /** Stops the calls of a cancelled request or pipeline at once, if this process makes them. */
+  abort(id: string): void {
+    const own = (key: string) => key.startsWith(`${id}:`) || key.startsWith(`${id}.`);
+    for (const [key, { abort }] of this.inFlight) if (own(key)) abort.abort();
   }
 
   /** Stops what no activity has joined: another process goes on with it. Resolves when all of it is journalled. */

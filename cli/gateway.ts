@@ -149,6 +149,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const runEvents = new RunEvents(db, cipher);
     const runs = new Runs(db, runEvents);
     const agents = new Agents(db, cipher);
+    const virtualKeys = new VirtualKeys(db);
     const runSteps = new RunSteps(db, runEvents);
     const approvals = new Approvals(db, runEvents);
     const agentMessages = new AgentMessages(db);
@@ -202,6 +203,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           runs,
           runSteps,
           agents,
+          virtualKeys,
           approvals,
           agentMessages,
           agentAddresses: publicAddresses(config.gateway.agents.allowed_private_hosts),
@@ -282,7 +284,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
           costReports,
           webhooks,
           overlays,
-          virtualKeys: new VirtualKeys(db),
+          virtualKeys,
           policies,
           tenants: new Tenants(db),
           auditLog: new AuditLog(db),

@@ -48,7 +48,10 @@ export type ApprovalKind = 'step' | 'tool_call' | 'model_call';
 export interface Vote {
   readonly approvalId: string;
   readonly decision: 'approve' | 'reject';
+  /** The key or user. */
   readonly actor: string;
+  /** Who that is: several keys may be one person's. */
+  readonly person: string;
   readonly roles: readonly Role[];
   /** Body: a comment, and what is to be done instead of what was asked for. */
   readonly saidRef?: string;
@@ -62,8 +65,9 @@ export interface Vote {
 export interface OpenApproval {
   readonly id: string;
   readonly approvers: Approvers;
-  /** Of its run. */
-  readonly requester: string;
+  /** Who started its run, and those that it repeats. */
+  readonly requesters: readonly string[];
+  /** For what it says at the moment. */
   readonly votes: readonly Vote[];
 }
 
@@ -72,18 +76,22 @@ export type VoteProblem = { readonly code: 'caller_conflict' | 'caller_forbidden
 /** Why a vote does not count; undefined if it does. */
 export function voteProblem(approval: OpenApproval | undefined, vote: Vote): VoteProblem | undefined {
   if (!approval) return { code: 'caller_conflict', message: 'The approval is decided already, or its run is over.' };
-  const { approvers, requester, votes } = approval;
+  const { approvers, requesters, votes } = approval;
   if (!vote.roles.some((role) => approvers.roles.includes(role))) {
     return { code: 'caller_forbidden', message: `Only these may decide: ${approvers.roles.join(', ')}.` };
   }
-  if (approvers.notRequester && vote.actor === requester) {
+  if (approvers.notRequester && requesters.includes(vote.person)) {
     return { code: 'caller_forbidden', message: 'Who started the run may not decide about it.' };
   }
-  if (votes.some(({ actor }) => actor === vote.actor)) {
+  if (votes.some(({ person }) => person === vote.person)) {
     return { code: 'caller_conflict', message: 'You have decided already; somebody else has to.' };
   }
   return undefined;
 }
+
+/** The votes with one more that counts. Who changes what will be done votes for that alone: the others did not see it. */
+export const withVote = (votes: readonly Vote[], vote: Vote): readonly Vote[] =>
+  vote.payloadRef === undefined ? [...votes, vote] : [vote];
 
 /** What votes that count come to. */
 export function tally({ approvers }: Pick<OpenApproval, 'approvers'>, votes: readonly Vote[]): ApprovalState {

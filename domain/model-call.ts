@@ -124,8 +124,12 @@ export interface ModelCallResult {
   readonly finishReasons: readonly string[];
   readonly usage: Usage;
   readonly responseRef: string;
-  /** Of the first choice; only for a step of a pipeline. */
+  /** Of the first choice, by their places from 1; only for a step of a pipeline. */
   readonly toolCalls?: readonly { readonly id: string; readonly name: string }[];
   /** The request is settled, which caused these budget alerts. */
-  readonly settled?: { readonly alerts: readonly string[] };
+  readonly settled?: {
+    readonly alerts: readonly string[];
+    /** Of all its attempts; only for a step of a pipeline. */
+    readonly costNanos?: NanoDollars;
+  };
 }

@@ -23,8 +23,8 @@ export interface PipelineInput {
   readonly root: Step;
   /** Body: what it was given. */
   readonly inputRef: string;
-  /** Who started it. */
-  readonly requester: string;
+  /** Who started it, and those that it repeats. */
+  readonly requesters: readonly string[];
   /** Milliseconds since the epoch. */
   readonly deadlineAt: number;
   readonly limits: RunLimits;
@@ -134,7 +134,7 @@ export interface Conversation {
 export interface TurnTerms {
   /** Agents it may hand out tasks to. */
   readonly workers?: readonly { readonly name: string; readonly agent: AgentChoice }[];
-  /** The most all calls of the run may cost. */
+  /** The most the call may cost. */
   readonly maxCostNanos?: NanoDollars;
   /** It has to answer now. */
   readonly last: boolean;
@@ -216,7 +216,7 @@ export interface ApprovalToRequest {
   readonly id: string;
   readonly runId: string;
   readonly step: string;
-  readonly requester: string;
+  readonly requesters: readonly string[];
   readonly terms: ApprovalTerms;
   readonly subject: ApprovalSubject;
   /** Milliseconds since the epoch. */
@@ -231,6 +231,10 @@ export interface CarriedApproval {
   readonly level: number;
   readonly reminders: number;
   readonly votes: readonly Vote[];
+  /** Changes so far. */
+  readonly revision: number;
+  /** Body: what will be done, where somebody changed it. */
+  readonly payloadRef?: string;
   /** Decided, and its step does not know yet. */
   readonly outcome?: DecidedState;
 }

@@ -1,4 +1,11 @@
-import { allHandlersFinished, CancellationScope, condition, continueAsNew, sleep } from '@temporalio/workflow';
+import {
+  allHandlersFinished,
+  CancellationScope,
+  CancelledFailure,
+  condition,
+  continueAsNew,
+  sleep,
+} from '@temporalio/workflow';
 import type { ErrorInfo } from '../domain/errors.ts';
 import type { Step } from '../domain/pipeline.ts';
 import type { PipelineInput } from '../domain/pipeline-run.ts';
@@ -61,12 +68,14 @@ async function follow(run: PipelineRun, input: PipelineInput, workflow: Cancella
   run.end();
   await state;
   await condition(allHandlersFinished);
-  if (ended === 'drained') return ended;
-  const failure = 'error' in ended ? ended.error : undefined;
+  // Whoever cancels while it goes on in a new run is heard all the same.
+  if (ended === 'drained' && !steps.consideredCancelled) return ended;
+  const over = ended === 'drained' ? endOf(new CancelledFailure('The run was cancelled.'), expired) : ended;
+  const failure = over !== 'drained' && 'error' in over ? over.error : undefined;
   const last = failure ? (failure.code === 'gateway_cancelled' ? 'cancelled' : 'failed') : 'completed';
   const transition = { state: last, ...(failure && { error: failure }) } as const;
   await announceWebhooks(await records(`state: ${last}`).recordState(input.runId, transition));
-  return ended;
+  return over;
 }
 
 async function attempt(run: PipelineRun, { runId, root, inputRef, resumes }: PipelineInput): Promise<Ended> {

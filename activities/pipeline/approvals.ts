@@ -1,4 +1,3 @@
-import { HoldfastError } from '../../domain/errors.ts';
 import { toDollars } from '../../domain/money.ts';
 import type { ApprovalSubject, ApprovalToRequest } from '../../domain/pipeline-run.ts';
 import type { ApprovalProjection, Approvals } from '../../storage/postgres/approvals.ts';
@@ -23,7 +22,7 @@ export interface ShownSubject {
 }
 
 /** More than any run has escalations or reminders of one approval. */
-const PER_APPROVAL = 100_000;
+const PER_APPROVAL = 10_000;
 
 /** What people are asked and what they decided, for all to see. */
 export function createApprovalActivities(deps: ApprovalDeps) {
@@ -40,7 +39,11 @@ export function createApprovalActivities(deps: ApprovalDeps) {
     if (subject.kind === 'tool_call') {
       const { name, arguments: args } = (await context.toolCall(subject.responseRef, subject.callId)).function;
       const tool = (await context.promptAgent(subject.definitionRef)).tools.find((one) => one.name === name);
-      return { title: `Call '${name}'`, reason: tool ? `${tool.method} ${tool.url}` : '', payload: pretty(args) };
+      return {
+        title: `Call '${name}'`,
+        reason: tool ? `${tool.method} ${withoutQuery(tool.url)}` : '',
+        payload: pretty(args),
+      };
     }
     const { title = step, reason, payload, compareWith } = run.texts.get(step) ?? {};
     const filled = (text: string) => fill(run, text, subject.inputRef);
@@ -69,12 +72,12 @@ export function createApprovalActivities(deps: ApprovalDeps) {
 
   return {
     /** Shows people what they have to decide. Returns what they are asked to agree to, and deliveries to announce. */
-    requestApproval: ({ id, runId, step, requester, terms, subject, expiresAt }: ApprovalToRequest) =>
+    requestApproval: ({ id, runId, step, requesters, terms, subject, expiresAt }: ApprovalToRequest) =>
       failing(async () => {
         const run = await context.open(runId);
         const shown = await subjectOf(run, step, subject);
         const { roles, count, notRequester } = terms.approvers;
-        const asked = { id, runId, step, kind: subject.kind, requester, roles, count, notRequester };
+        const asked = { id, runId, step, kind: subject.kind, requesters, roles, count, notRequester };
         await approvals.insert({ ...asked, subject: bodies.seal(shown), expiresAt: new Date(expiresAt) });
         journal.announce(runId, false);
         const payloadRef = await bodies.store({ content: shown.payload });
@@ -86,7 +89,8 @@ export function createApprovalActivities(deps: ApprovalDeps) {
       failing(async () => {
         const { id, state, level } = projection;
         const before = await approvals.find(id, undefined);
-        if (!before) throw new HoldfastError('gateway_internal', 'The approval is not kept any more.');
+        // It was withdrawn before it was shown to anybody.
+        if (!before) return [];
         await approvals.project(projection);
         if (state !== 'pending') {
           journal.announce(before.runId, false);
@@ -100,6 +104,9 @@ export function createApprovalActivities(deps: ApprovalDeps) {
       failing(() => tell(id, 'approval.reminder', n)),
   };
 }
+
+/** A query may hold a token. */
+const withoutQuery = (url: string): string => url.split('?')[0] ?? url;
 
 /** Arguments as people read them. */
 function pretty(args: string): string {

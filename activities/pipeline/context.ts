@@ -1,6 +1,6 @@
 import { CallFailed } from '../../calls/call-failed.ts';
 import type { AgentDefinition, PromptAgent } from '../../domain/agent.ts';
-import type { Caller } from '../../domain/caller.ts';
+import { type Caller, toCaller } from '../../domain/caller.ts';
 import type { ModelResult, ToolCall } from '../../domain/chat.ts';
 import { textOf } from '../../domain/chat.ts';
 import { faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
@@ -10,6 +10,7 @@ import type { Agents } from '../../storage/postgres/agents.ts';
 import type { Bodies } from '../../storage/postgres/bodies.ts';
 import type { RunSteps } from '../../storage/postgres/run-steps.ts';
 import type { Run, Runs } from '../../storage/postgres/runs.ts';
+import type { VirtualKeys } from '../../storage/postgres/virtual-keys.ts';
 import { toFailure, toInfrastructureFailure } from '../failures.ts';
 
 export interface PipelineDeps {
@@ -17,6 +18,7 @@ export interface PipelineDeps {
   readonly runs: Runs;
   readonly runSteps: RunSteps;
   readonly agents: Agents;
+  readonly virtualKeys: VirtualKeys;
 }
 
 /** A text as it passes between steps. */
@@ -40,11 +42,22 @@ export class PipelineContext {
     this.deps = deps;
   }
 
+  /** Throws `gateway_cancelled` for a run that has ended, whatever its workflow knows: nothing more of it is done. */
   async open(runId: string): Promise<OpenPipeline> {
     const run = await this.deps.runs.find(runId, undefined);
     if (!run) throw new HoldfastError('caller_not_found', `There is no run '${runId}'.`);
+    if (run.completedAt) throw new HoldfastError('gateway_cancelled', `The run is ${run.state} already.`);
     const { body, caller } = await this.body<{ readonly body: PipelineBody; readonly caller: Caller }>(run.inputRef);
-    return { run, caller, input: body.input, texts: readPipeline(body.workflow).texts };
+    return { run, caller: await this.current(caller), input: body.input, texts: readPipeline(body.workflow).texts };
+  }
+
+  /** The caller by its key as it is now. Throws `caller_unauthenticated` for one that may not be used any more. */
+  private async current(caller: Caller): Promise<Caller> {
+    if (caller.keyId === null) return caller;
+    const key = await this.deps.virtualKeys.get(caller.keyId);
+    const usable = key?.isActive && key.userIsActive && !(key.expiresAt && key.expiresAt.getTime() <= Date.now());
+    if (!usable) throw new HoldfastError('caller_unauthenticated', 'The API key of the run may not be used any more.');
+    return toCaller({ ...caller, key });
   }
 
   async body<T extends object>(ref: string): Promise<T> {
@@ -63,10 +76,10 @@ export class PipelineContext {
     return definition;
   }
 
-  /** The tool call of a model's answer. */
+  /** The tool call of a model's answer, by its place: some servers give several the same id. */
   async toolCall(responseRef: string, callId: string): Promise<ToolCall> {
     const { choices } = await this.body<ModelResult>(responseRef);
-    const call = choices[0]?.message.tool_calls?.find(({ id }) => id === callId);
+    const call = choices[0]?.message.tool_calls?.[Number(callId) - 1];
     if (call?.type === 'function') return call as ToolCall;
     throw new HoldfastError('gateway_internal', 'The model did not make that call.');
   }

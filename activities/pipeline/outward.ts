@@ -8,7 +8,7 @@ import type { AddressPolicy } from '../address-policy.ts';
 import { toFailure } from '../failures.ts';
 import { askForText, type TextAnswer } from '../text-answer.ts';
 import { argumentProblem } from '../tools/arguments.ts';
-import { callHttpTool } from '../tools/http-tool.ts';
+import { callHttpTool, withoutSecrets } from '../tools/http-tool.ts';
 import { isWorthAnother, toToolText } from '../tools/tool-result.ts';
 import { type Content, failing, PipelineContext, type PipelineDeps } from './context.ts';
 
@@ -50,6 +50,7 @@ export function createOutwardActivities(deps: OutwardDeps) {
     }: ToolCallToMake): Promise<string> =>
       alive((signal) =>
         failing(async () => {
+          await context.open(runId);
           const { name, arguments: given } = (await context.toolCall(responseRef, callId)).function;
           const tool = (await context.promptAgent(definitionRef)).tools.find((one) => one.name === name);
           const say = (content: string) => bodies.store({ content });
@@ -70,6 +71,7 @@ export function createOutwardActivities(deps: OutwardDeps) {
     callRemoteAgent: ({ runId, step, inputRef, definitionRef, messages }: RemoteTask): Promise<string> =>
       alive((signal) =>
         failing(async () => {
+          await context.open(runId);
           const agent = await context.body<AgentDefinition>(definitionRef);
           if (agent.kind !== 'remote') throw new HoldfastError('gateway_internal', 'The agent is not a remote agent.');
           const body = JSON.stringify({
@@ -86,7 +88,7 @@ export function createOutwardActivities(deps: OutwardDeps) {
           const request = { url: agent.url, method: 'POST', headers, body } as const;
           const answer = await askForText(request, { timeoutMs: agent.timeoutMs, addresses, signal });
           if (answer.outcome === 'answered' && answer.status >= 200 && answer.status <= 299) {
-            return bodies.store({ content: toOutput(answer.text) });
+            return bodies.store({ content: toOutput(withoutSecrets(answer.text, agent)) });
           }
           const last = !isWorthAnother(answer) || Context.current().info.attempt >= agent.maxAttempts;
           throw last ? failure('The agent', answer) : again('The agent', answer);

@@ -15,7 +15,7 @@ import type { Agent } from '../../storage/postgres/agents.ts';
 import type { JournalledStreamLog } from '../../storage/streams/journalled.ts';
 import { valueProblem } from '../json-schema.ts';
 import { failing, type OpenPipeline, PipelineContext, textOfAnswer } from './context.ts';
-import { createFill } from './templates.ts';
+import { createFill, requirePassable } from './templates.ts';
 import { createPrepareTurn, type TurnDeps } from './turns.ts';
 
 export interface StepDeps extends TurnDeps {
@@ -58,7 +58,9 @@ export function createStepActivities(deps: StepDeps) {
       failing(async () => {
         const run = await context.open(runId);
         const given = bodies.seal({ content: await inputOf(run, step, input) });
-        const agent = choice && (await choose(choice, run.caller));
+        const begun = await runSteps.find(runId, step);
+        const before = begun?.state === 'running' ? begun.agentId : null;
+        const agent = choice && (await choose(before === null ? choice : { agent: before }, run.caller));
         if (pattern === 'supervisor' && agent?.definition.kind === 'remote') throw remoteSupervisor(agent.name);
         const inUse = agent && toAgentInUse(agent, await bodies.store(agent.definition));
         await runSteps.begin({
@@ -71,12 +73,12 @@ export function createStepActivities(deps: StepDeps) {
         });
         journal.announce(runId, false);
         if (!inUse) return { inputRef: given.ref };
-        const begun = { inputRef: given.ref, agent: inUse };
-        if (!firstTurn || inUse.kind === 'remote') return begun;
+        const ready = { inputRef: given.ref, agent: inUse };
+        if (!firstTurn || inUse.kind === 'remote') return ready;
         const { definitionRef, maxTurns } = inUse;
         const last = firstTurn.last || (!firstTurn.workers && maxTurns === 1);
         const turn = { runId, step, turn: 1, inputRef: given.ref, definitionRef, messages: [], ...firstTurn, last };
-        return { ...begun, firstTurn: await prepareTurn(turn) };
+        return { ...ready, firstTurn: await prepareTurn(turn) };
       }),
 
     /**
@@ -103,7 +105,10 @@ export function createStepActivities(deps: StepDeps) {
     /** One body of the outputs of branches: a JSON object by their names. */
     joinOutputs: ({ outputs }: BranchesToJoin): Promise<string> =>
       failing(async () => {
-        const contents = await Promise.all(outputs.map(async ({ name, ref }) => [name, await context.content(ref)]));
+        const contents = await Promise.all(
+          outputs.map(async ({ name, ref }) => [name, await context.content(ref)] as const),
+        );
+        requirePassable(contents.map(([, content]) => content));
         return bodies.store({ content: JSON.stringify(Object.fromEntries(contents), null, 2) });
       }),
 

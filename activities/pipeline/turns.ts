@@ -32,9 +32,9 @@ export function createPrepareTurn(deps: TurnDeps) {
     const { choices } = await context.body<ModelResult>(responseRef);
     const said = choices[0]?.message;
     if (!asked || !said) throw new HoldfastError('gateway_internal', 'A part of the run is not kept any more.');
-    const calls = toolCalls.map(async ({ id }): Promise<Message> => {
-      const result = results.find(({ callId }) => callId === id);
-      return { role: 'tool', tool_call_id: id, content: await textOfResult(result) };
+    const calls = toolCalls.map(async ({ id: place }, index): Promise<Message> => {
+      const result = results.find(({ callId }) => callId === place);
+      return { role: 'tool', tool_call_id: said.tool_calls?.[index]?.id ?? '', content: await textOfResult(result) };
     });
     const problem = problemRef === undefined ? [] : [user(await context.content(problemRef))];
     return [...asked.messages, toMessage(said), ...(await Promise.all(calls)), ...problem];
@@ -102,7 +102,9 @@ export function createPrepareTurn(deps: TurnDeps) {
       terms: { maxWaitMs: Math.max(0, deadlineAt - Date.now()), priority: 'batch' },
     });
     await requests.insertMissing([row]);
-    return { call: { ...call, step }, spentNanos: await runSteps.spent(runId) };
+    // What was prepared first is what is asked, also where an agent was changed meanwhile.
+    const bodyRef = (await bodies.refOfRequest(id)) ?? call.bodyRef;
+    return { call: { ...call, bodyRef, step }, spentNanos: await runSteps.spent(runId) };
   };
 }
 

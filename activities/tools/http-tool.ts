@@ -32,8 +32,8 @@ const PLAIN = /^(accept|accept-[a-z]+|content-type|user-agent)$/;
 /** Shorter values would be found in what is no secret. */
 const MIN_SECRET_CHARACTERS = 8;
 
-/** A text without the tool's credentials: some servers answer with the headers they got, and models read the answer. */
-function withoutSecrets(text: string, { headers = {} }: HttpTool): string {
+/** A text without the credentials of who was asked: some servers answer with the headers they got, and models read that. */
+export function withoutSecrets(text: string, { headers = {} }: Pick<HttpTool, 'headers'>): string {
   const values = Object.entries(headers).flatMap(([name, value]) => (PLAIN.test(name) ? [] : [value]));
   const secrets = values.flatMap((value) => [value, ...value.split(' ')]);
   return secrets

@@ -58,9 +58,11 @@ export function visibleTo({ kind, team, project, roles, owner }: AuthenticatedCa
   return team === null && roles.includes('admin') ? undefined : { owner };
 }
 
-/** Who a caller is as a person: whoever has several keys is one. */
-export const personOf = ({ user, actor }: Pick<Caller, 'user' | 'actor'>): string =>
-  user === null ? actor : `user:${user}`;
+/** Who a caller is as a person. Whoever has several keys is one; keys of a team that are nobody's count as one as well. */
+export function personOf({ kind, user, actor, owner }: Pick<Caller, 'kind' | 'user' | 'actor' | 'owner'>): string {
+  if (user !== null) return `user:${user}`;
+  return kind === 'key' ? owner : actor;
+}
 
 /** What a caller may build on: its own, even where it may see more. Only the master key builds on everybody's. */
 export const ownOf = ({ kind, owner, project }: Caller): Visible | undefined =>

@@ -23,7 +23,8 @@ const approvalObject = z.object({
   workflow_id: z.string(),
   step: z.string(),
   team: text,
-  requester: z.string(),
+  /** Who started the workflow, and those that it repeats. */
+  requesters: z.array(z.string()),
   title: z.string(),
   reason: text,
   /** What will be done; whoever approves may change it. */
@@ -55,6 +56,23 @@ const vote = z.strictObject({
   /** What is to be done instead of what was asked for; only with `approve`. */
   payload: z.union([z.string().max(1_000_000), z.record(z.string(), z.unknown())]).optional(),
 });
+
+/** Why what will be done cannot be changed like that. */
+function changeProblem(kind: Approval['kind'], decision: string, payload: string | object): string | undefined {
+  if (decision === 'reject') return 'What is rejected is not done, so there is nothing to change about it.';
+  if (kind === 'model_call') return 'There is nothing to change about a model call.';
+  if (kind === 'tool_call' && !isObject(payload)) return 'The arguments of a tool call are a JSON object.';
+  return undefined;
+}
+
+function isObject(payload: string | object): boolean {
+  try {
+    const value: unknown = typeof payload === 'string' ? JSON.parse(payload) : payload;
+    return typeof value === 'object' && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
 
 interface Said {
   readonly comment?: string;
@@ -122,17 +140,16 @@ export const approvals: Routes = async (app, deps) => {
   };
   app.post('/approvals', { config: { access, audit: 'approval.decide' }, schema: decide }, async ({ body, caller }) => {
     const { approval_id, decision, comment, payload } = body;
-    const { id, runId } = await found(approval_id, caller);
-    if (payload !== undefined && decision === 'reject') {
-      const message = 'What is rejected is not done, so there is nothing to change about it.';
-      throw new HoldfastError('caller_invalid_request', message, { param: 'payload' });
-    }
+    const { id, runId, kind } = await found(approval_id, caller);
+    const problem = payload === undefined ? undefined : changeProblem(kind, decision, payload);
+    if (problem) throw new HoldfastError('caller_invalid_request', problem, { param: 'payload' });
     const content = payload === undefined || typeof payload === 'string' ? payload : JSON.stringify(payload, null, 2);
     const said: Said = { ...(comment && { comment }), ...(content !== undefined && { payload: content }) };
     await deps.runs.decide(runId, {
       approvalId: id,
       decision,
-      actor: personOf(caller),
+      actor: caller.user === null ? caller.actor : `user:${caller.user}`,
+      person: personOf(caller),
       roles: caller.roles,
       at: new Date().toISOString(),
       ...(Object.keys(said).length > 0 && { saidRef: await deps.bodies.store(said) }),
@@ -142,9 +159,18 @@ export const approvals: Routes = async (app, deps) => {
   });
 };
 
+/** null where they have too little in common for it to be worth the time. */
+const diffOf = (before: string, after: string): string | null =>
+  createTwoFilesPatch('before', 'after', `${before}\n`, `${after}\n`, undefined, undefined, DIFF_LIMITS) ?? null;
+
+const DIFF_LIMITS = { maxEditLength: 500, timeout: 50 } as const;
+
 async function toObject({ bodies }: ApiDeps, approval: Approval): Promise<z.input<typeof approvalObject>> {
   const subject = await bodies.get<ShownSubject>(approval.subjectRef);
-  const { title = '', reason = null, payload = '', before } = subject ?? {};
+  const { title = '', reason = null, before } = subject ?? {};
+  const changed =
+    approval.payloadRef === null ? undefined : await bodies.get<{ readonly content: string }>(approval.payloadRef);
+  const payload = changed?.content ?? subject?.payload ?? '';
   const votes = approval.votes.map(async ({ actor, decision, at, said_ref }) => {
     const said = said_ref === undefined ? undefined : await bodies.get<Said>(said_ref);
     return { actor, decision, comment: said?.comment ?? null, edited: said?.payload !== undefined, at };
@@ -157,11 +183,11 @@ async function toObject({ bodies }: ApiDeps, approval: Approval): Promise<z.inpu
     workflow_id: approval.runId,
     step: approval.step,
     team: approval.team,
-    requester: approval.requester,
+    requesters: [...approval.requesters],
     title,
     reason,
     payload,
-    diff: before === undefined ? null : createTwoFilesPatch('before', 'after', `${before}\n`, `${payload}\n`),
+    diff: before === undefined ? null : diffOf(before, payload),
     cost_usd: toDollars(approval.costNanos),
     approvers: { roles: [...approval.roles], count: approval.count, not_requester: approval.notRequester },
     escalations: approval.level,

@@ -4,6 +4,7 @@ import { newId } from '../../domain/ids.ts';
 import { isFinal } from '../../domain/run-state.ts';
 import { toSeconds } from '../../domain/time.ts';
 import type { AgentMessage } from '../../storage/postgres/agent-messages.ts';
+import type { Sql } from '../../storage/postgres/database.ts';
 import { personOf, visibleTo } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
 import { idempotencyKeyOf } from '../runs/caller-ids.ts';
@@ -59,10 +60,13 @@ export const messages: Routes = async (app, deps) => {
     }
     if (run && isFinal(run.state)) throw new HoldfastError('caller_conflict', `The workflow is ${run.state} already.`);
     const key = idempotencyKeyOf(deps.bodies, request, 'messages');
-    const id = key ? `msg-${deps.bodies.fingerprint(key).slice(0, ID_CHARACTERS)}` : newId('msg');
+    const fresh = newId('msg');
     const { owner, project } = run ?? caller;
     const body = deps.bodies.seal({ content });
-    await deps.agentMessages.insert({ id, owner, project, runId, sender: from ?? personOf(caller), recipient, body });
+    const sent = { id: fresh, owner, project, runId, sender: from ?? personOf(caller), recipient, body };
+    const insert = (db: Sql) => deps.agentMessages.insert(sent, db);
+    if (!key) await insert(deps.db);
+    const id = key ? await deps.idempotency.once(key, fresh, undefined, insert) : fresh;
     // Also for one that is there already: who sent it may have died before.
     if (run) await deps.runs.message(run.id, { id, to: recipient });
     const message = await deps.agentMessages.find(id, visibleTo(caller));
@@ -84,8 +88,6 @@ export const messages: Routes = async (app, deps) => {
     return { data, next_cursor: rows.length > limit ? (data.at(-1)?.id ?? null) : null };
   });
 };
-
-const ID_CHARACTERS = 32;
 
 async function toObject({ bodies }: ApiDeps, message: AgentMessage): Promise<z.input<typeof messageObject>> {
   const body = await bodies.get<{ readonly content: string }>(message.bodyRef);

@@ -48,6 +48,8 @@ export interface RunInput {
   readonly endpoint: string;
   readonly body: object;
   readonly caller: Caller;
+  /** Of a pipeline: who started it, and those that it repeats. */
+  readonly requesters?: readonly string[];
 }
 
 /** A model call to be made in the background. */
@@ -123,7 +125,7 @@ export function requireTime({ deadlineAt }: RunTerms): void {
 }
 
 /** Whether a run ended in a way that is not repeated under its `Idempotency-Key`. */
-async function hasEnded(deps: ApiDeps, id: string): Promise<boolean> {
+export async function hasEnded(deps: ApiDeps, id: string): Promise<boolean> {
   const run = await deps.storedRuns.find(id, undefined);
   return run !== undefined && isFinal(run.state) && !(run.error && !replays(run.error.code));
 }

@@ -11,7 +11,7 @@ import { attribute } from '../../planning/plan.ts';
 import type { Agent } from '../../storage/postgres/agents.ts';
 import { personOf } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
-import { type RunInput, requireTime, rowOf } from './background.ts';
+import { hasEnded, type RunInput, requireTime, rowOf } from './background.ts';
 import type { NewJob } from './jobs/job-kind.ts';
 import { type SubmittedRun, submitOnce } from './submit-once.ts';
 
@@ -24,16 +24,20 @@ export interface PipelineSubmission extends Omit<NewJob, 'body'> {
 /** Accepts a pipeline: committed in Postgres and acknowledged by Temporal. Throws when a named agent is not there. */
 export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmission): Promise<SubmittedRun> {
   const { body, caller, terms, idempotencyKey, retryOf, from } = submission;
+  // What has ended is answered again, even if nothing like it would be accepted any more.
+  const holder = idempotencyKey && (await deps.idempotency.holder(idempotencyKey));
+  if (holder !== undefined && (await hasEnded(deps, holder))) return { id: holder, replayed: true };
   requireTime(terms);
   const { root } = readPipeline(body.workflow);
   await requireAgents(deps, root, caller);
   const kept = retryOf === undefined ? [] : keptSteps(root, from);
   const id = newId('pipe');
-  const input: RunInput = { endpoint: PIPELINE_ENDPOINT, body, caller: toCaller(caller) };
+  const requesters = [...new Set(submission.requesters ?? [personOf(caller)])];
+  const input: RunInput = { endpoint: PIPELINE_ENDPOINT, body, caller: toCaller(caller), requesters };
   const given = deps.bodies.seal({ content: body.input });
   const limits = limitsOf(submission);
   const startOf = (runId: string) => ({
-    input: toPipelineInput(runId, submission, { root, inputRef: given.ref, limits }),
+    input: toPipelineInput(runId, submission, { root, inputRef: given.ref, limits, requesters }),
     team: caller.team,
     keyName: caller.key?.name ?? caller.actor,
     priority: terms.priority,
@@ -77,13 +81,12 @@ export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmissi
 
 function toPipelineInput(
   runId: string,
-  { caller, terms, retryOf }: PipelineSubmission,
-  planned: Pick<PipelineInput, 'root' | 'inputRef' | 'limits'>,
+  { terms, retryOf }: PipelineSubmission,
+  planned: Pick<PipelineInput, 'root' | 'inputRef' | 'limits' | 'requesters'>,
 ): PipelineInput {
   return {
     runId,
     ...planned,
-    requester: personOf(caller),
     deadlineAt: terms.deadlineAt.getTime(),
     ...(retryOf !== undefined && { resumes: true }),
   };

@@ -37,15 +37,13 @@ export class AgentMessages {
     this.db = db;
   }
 
-  /** False where it is there already. */
-  async insert({ body, ...message }: NewAgentMessage): Promise<boolean> {
-    const { numAffectedRows } = await sql`
+  /** Stores a message within the caller's transaction if `db` is one. */
+  async insert({ body, ...message }: NewAgentMessage, db: Sql = this.db): Promise<void> {
+    await sql`
       WITH body AS (${insertBody(body)})
       INSERT INTO agent_messages (id, owner, project, run_id, sender, recipient, body_ref)
       VALUES (${message.id}, ${message.owner}, ${message.project}, ${message.runId}, ${message.sender},
-              ${message.recipient}, ${body.ref})
-      ON CONFLICT (id) DO NOTHING`.execute(this.db);
-    return numAffectedRows === 1n;
+              ${message.recipient}, ${body.ref})`.execute(db);
   }
 
   async markDelivered(id: string): Promise<void> {

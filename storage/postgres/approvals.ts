@@ -13,7 +13,7 @@ export interface NewApproval {
   readonly runId: string;
   readonly step: string;
   readonly kind: ApprovalKind;
-  readonly requester: string;
+  readonly requesters: readonly string[];
   readonly subject: SealedBody;
   readonly roles: readonly Role[];
   readonly count: number;
@@ -29,6 +29,10 @@ export interface ApprovalProjection {
   readonly votes: readonly StoredVote[];
   /** Escalations so far. */
   readonly level: number;
+  /** Changes so far. */
+  readonly revision: number;
+  /** Body: what will be done, where somebody changed it. */
+  readonly payloadRef: string | null;
 }
 
 export interface Approval {
@@ -37,9 +41,11 @@ export interface Approval {
   readonly step: string;
   readonly kind: ApprovalKind;
   readonly team: string | null;
-  readonly requester: string;
+  readonly requesters: readonly string[];
   readonly state: ApprovalState;
   readonly subjectRef: string;
+  /** Body: what will be done, where somebody changed it. */
+  readonly payloadRef: string | null;
   readonly roles: readonly Role[];
   readonly count: number;
   readonly notRequester: boolean;
@@ -88,24 +94,24 @@ export class Approvals {
       runId,
       { type: 'approval', id, step, state: 'pending' },
       sql`
-        INSERT INTO approvals (id, run_id, step, kind, owner, team, project, requester, state, subject_ref, roles, count,
+        INSERT INTO approvals (id, run_id, step, kind, owner, team, project, requesters, state, subject_ref, roles, count,
                                not_requester, seq, expires_at)
-        SELECT ${id}, id, ${step}, ${kind}, owner, team, project, ${asked.requester}, 'pending', ${subject.ref},
+        SELECT ${id}, id, ${step}, ${kind}, owner, team, project, ${[...asked.requesters]}::text[], 'pending', ${subject.ref},
                ${[...asked.roles]}::text[], ${asked.count}::integer, ${asked.notRequester}, last.next,
                ${asked.expiresAt}::timestamptz
-        FROM runs, last WHERE runs.id = ${runId}
+        FROM runs, last WHERE runs.id = ${runId} AND runs.completed_at IS NULL
         ON CONFLICT (id) DO NOTHING RETURNING id`,
     );
   }
 
-  /** Brings an approval to what its workflow says. One that is decided, or has more votes, stays as it is. */
-  async project({ id, state, roles, votes, level }: ApprovalProjection): Promise<void> {
+  /** Brings an approval to what its workflow says. One that is decided, or newer than that, stays as it is. */
+  async project({ id, state, roles, votes, level, revision, payloadRef }: ApprovalProjection): Promise<void> {
     const approval = await this.find(id, undefined);
     if (!approval) return;
     const change = sql<{ id: string }>`
       UPDATE approvals SET state = ${state}, roles = ${[...roles]}::text[], votes = ${JSON.stringify(votes)}::jsonb,
-        level = ${level}::integer, decided_at = CASE WHEN ${state !== 'pending'} THEN now() END
-      WHERE id = ${id} AND state = 'pending' AND jsonb_array_length(votes) <= ${votes.length}::integer
+        level = ${level}::integer, revision = ${revision}::integer, payload_ref = ${payloadRef}, decided_at = CASE WHEN ${state !== 'pending'} THEN now() END
+      WHERE id = ${id} AND state = 'pending' AND revision < ${revision}::integer
       RETURNING id`;
     if (state === 'pending') await change.execute(this.db);
     else await this.events.tell(approval.runId, { type: 'approval', id, step: approval.step, state }, change);
@@ -156,9 +162,10 @@ const toApproval = (row: Selectable<ApprovalsTable> & { readonly cost_nanos: Nan
   step: row.step,
   kind: row.kind,
   team: row.team,
-  requester: row.requester,
+  requesters: row.requesters,
   state: row.state,
   subjectRef: row.subject_ref,
+  payloadRef: row.payload_ref,
   roles: row.roles,
   count: row.count,
   notRequester: row.not_requester,

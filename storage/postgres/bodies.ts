@@ -72,9 +72,13 @@ export class Bodies {
 
   /** What a request asked. */
   async ofRequest<T extends object>(requestId: string): Promise<T | undefined> {
+    const ref = await this.refOfRequest(requestId);
+    return ref === undefined ? undefined : this.get<T>(ref);
+  }
+
+  async refOfRequest(requestId: string): Promise<string | undefined> {
     const query = this.db.selectFrom('llm_requests').select('body_ref').where('id', '=', requestId);
-    const row = await query.executeTakeFirst();
-    return row && this.get<T>(row.body_ref);
+    return (await query.executeTakeFirst())?.body_ref;
   }
 
   /** The bodies of those of the references that are there. */

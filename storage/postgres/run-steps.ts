@@ -31,6 +31,7 @@ export interface RunStep {
   readonly name: string;
   readonly parent: string | null;
   readonly pattern: Pattern;
+  readonly agentId: string | null;
   readonly agent: string | null;
   readonly state: StepState;
   readonly inputRef: string | null;
@@ -72,7 +73,7 @@ export class RunSteps {
         INSERT INTO run_steps AS s (run_id, name, parent, pattern, agent_id, agent, state, input_ref)
         SELECT ${runId}, ${name}, ${parent}::text, ${pattern}, ${agent?.id ?? null}::text, ${agent?.name ?? null}::text,
                'running', ${input.ref}
-        WHERE EXISTS (SELECT 1 FROM runs WHERE id = ${runId})
+        WHERE EXISTS (SELECT 1 FROM runs WHERE id = ${runId} AND completed_at IS NULL)
         ON CONFLICT (run_id, name) DO UPDATE
         SET agent_id = excluded.agent_id, agent = excluded.agent, state = 'running', input_ref = excluded.input_ref,
             output_ref = NULL, error_code = NULL, error_message = NULL, error_param = NULL, kept = false,
@@ -160,6 +161,7 @@ export class RunSteps {
       name: row.name,
       parent: row.parent,
       pattern: row.pattern,
+      agentId: row.agent_id,
       agent: row.agent,
       state: row.state,
       inputRef: row.input_ref,

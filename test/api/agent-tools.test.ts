@@ -81,7 +81,7 @@ describe('an agent with tools', () => {
     const ended = await withCalls([['look', { what: 'x' }]]);
     expect(ended.output).toBe('{"ok":true}');
     const keys = outside.received.map(({ headers }) => headers['idempotency-key']);
-    expect(keys).toEqual([`${ended.id}.tooled.1.call_0`, `${ended.id}.tooled.1.call_0`]);
+    expect(keys).toEqual([`${ended.id}.tooled.1.1`, `${ended.id}.tooled.1.1`]);
   });
 
   it.each([
@@ -104,6 +104,28 @@ describe('an agent with tools', () => {
     const ended = await withCalls([['look', { what: 'x' }]]);
     expect(ended.output.length).toBeLessThan(70_000);
     expect(ended.output).toContain('[The result has 200011 characters; these are the first 65536.]');
+  });
+
+  it('makes each call, also where the server gives them the same id', async () => {
+    outside.reply = ({ path }) => ({ body: { path } });
+    await agency.agent('tooled', { tools: [{ ...look, url: `${outside.url}/look/{what}` }] });
+    upstream.reply = (request) => {
+      const said = results(request);
+      if (said.length > 0) return { body: openaiCompletion(said.join(' + ')) };
+      const answer = openaiToolCalls(['look', { what: 'a' }], ['look', { what: 'b' }]);
+      for (const call of answer.choices[0]?.message.tool_calls ?? []) call.id = 'same';
+      return { body: answer };
+    };
+    const ended = await agency.run({ pattern: 'single', agent: 'tooled' });
+    expect(ended.output).toBe('{"path":"/look/a"} + {"path":"/look/b"}');
+  });
+
+  it('does nothing in its last turn, even if the model asks for it', async () => {
+    await agency.agent('last', { tools: [{ ...look, url: `${outside.url}/look/{what}` }], limits: { max_turns: 1 } });
+    upstream.reply = () => ({ body: openaiToolCalls(['look', { what: 'x' }]) });
+    const ended = await agency.run({ pattern: 'single', agent: 'last' });
+    expect(ended).toMatchObject({ status: 'failed', error: { code: 'turn_limit' } });
+    expect(outside.received).toEqual([]);
   });
 
   it('has to answer when its turns are used up', async () => {
@@ -225,6 +247,8 @@ describe('messages', () => {
     const { data } = await gateway.json(`/messages?to=${recipient}`);
     expect(data).toMatchObject([{ id: sent.id, content: 'mind the gap', workflow_id: id }]);
     expect(data[0].delivered_at).not.toBeNull();
+    const other = await gateway.json('/messages', { json: { ...json, content: 'other' }, headers });
+    expect(other).toMatchObject({ error: { code: 'conflict' } });
     const late = await agency.post('/messages', json);
     expect(late).toMatchObject({ error: { code: 'conflict' } });
   });

@@ -72,7 +72,7 @@ describe('a step that needs approval', () => {
       kind: 'step',
       workflow_id: id,
       step: 'review',
-      requester: 'master',
+      requesters: ['master'],
       title: 'Publish?',
       reason: 'Because of an order',
       payload: 'writer(an order)!',
@@ -154,6 +154,43 @@ describe('a step that needs approval', () => {
     expect(twice).toMatchObject({ status: 'approved' });
     expect(new Set(twice.votes.map(({ actor }: Json) => actor)).size).toBe(2);
     expect(await agency.ended(id)).toMatchObject({ status: 'completed' });
+  });
+
+  it('of several people is for what all of them saw: who changes it votes for that alone', async () => {
+    const team = crypto.randomUUID();
+    const asker = new Agency(gateway, await keyOf(['developer'], team));
+    const { id } = await asker.start(review({ approval: { approvers: { count: 2 } } }));
+    const approval = await agency.pending(id);
+    const [first, second] = [await keyOf(['approver'], team), await keyOf(['approver'], team)];
+    await vote(approval.id, 'approve', { key: first });
+    const changed = (await (await vote(approval.id, 'approve', { key: second, payload: 'more' })).json()) as Json;
+    expect(changed).toMatchObject({ status: 'pending', payload: 'more' });
+    expect(changed.votes).toHaveLength(1);
+    await vote(approval.id, 'approve', { key: first });
+    expect(await asker.ended(id)).toMatchObject({ output: 'reader(more)' });
+  });
+
+  it('cannot be approved by who asked, not by a retry of somebody else or by another key of nobody either', async () => {
+    const team = crypto.randomUUID();
+    const [alice, bob] = [await keyOf(['developer', 'approver'], team), await keyOf(['developer', 'approver'], team)];
+    const approval = { approvers: { not_requester: true } };
+    const { id } = await new Agency(gateway, alice).start(review({ approval }));
+    await agency.pending(id);
+    await agency.post(`/workflows/${id}/cancel`);
+    const again = await new Agency(gateway, bob).post(`/workflows/${id}/retry`);
+    const pending = await agency.pending(again.id);
+    expect((await vote(pending.id, 'approve', { key: alice })).status).toBe(403);
+    expect((await vote(pending.id, 'approve', { key: bob })).status).toBe(403);
+
+    const nobodys = { name: 'k', team, roles: ['developer', 'approver'] };
+    const [one, other] = [
+      await gateway.json('/config/virtual-keys', { json: nobodys }),
+      await gateway.json('/config/virtual-keys', { json: nobodys }),
+    ];
+    const theirs = await new Agency(gateway, one.key).start(review({ approval }));
+    const asked = await agency.pending(theirs.id);
+    expect((await vote(asked.id, 'approve', { key: other.key })).status).toBe(403);
+    expect((await vote(asked.id, 'approve', { key: alice })).status).toBe(200);
   });
 
   it.each([
@@ -253,6 +290,27 @@ describe('an agent’s doing that needs approval', () => {
     expect(outside.received).toEqual([]);
     await vote(approval.id, 'approve');
     expect(await agency.ended(id)).toMatchObject({ output: 'The till says: {"paid":100}' });
+  });
+
+  it('a tool call that was approved waits while its workflow is paused', async () => {
+    const { id } = await cashier();
+    const approval = await agency.pending(id);
+    await agency.post(`/workflows/${id}/pause`);
+    await vote(approval.id, 'approve');
+    await eventually(async () => (await gateway.json(`/approvals/${approval.id}`)).status === 'approved');
+    expect(await agency.get(id)).toMatchObject({ status: 'paused' });
+    expect(outside.received).toEqual([]);
+    await agency.post(`/workflows/${id}/resume`);
+    await agency.ended(id);
+    expect(outside.received).toHaveLength(1);
+  });
+
+  it('what an approver makes of it has to make sense', async () => {
+    const { id } = await cashier();
+    const approval = await agency.pending(id);
+    expect((await vote(approval.id, 'approve', { payload: 'all of it' })).status).toBe(400);
+    expect((await vote(approval.id, 'reject', { payload: '{}' })).status).toBe(400);
+    await vote(approval.id, 'reject');
   });
 
   it('a tool call is made with the arguments that the approver gave it', async () => {

@@ -125,7 +125,7 @@ agents: { allowed_private_hosts: [127.0.0.1] }
     expect(ended.output).toBe('d(b(a(the input))|c(the input))');
   });
 
-  describe('joins', () => {
+  describe.runIf(parts === 'configured')('joins', () => {
     const branches = ['a', 'b', 'c'].map((agent) => ({ pattern: 'single', agent }));
     const failing = (...names: readonly string[]) => {
       upstream.reply = (request) =>
@@ -237,7 +237,7 @@ agents: { allowed_private_hosts: [127.0.0.1] }
     });
   });
 
-  describe('under way', () => {
+  describe.runIf(parts === 'configured')('under way', () => {
     const slow = (name: string) => {
       let release = () => {};
       const until = new Promise<void>((resolve) => {
@@ -291,6 +291,38 @@ agents: { allowed_private_hosts: [127.0.0.1] }
         expect(await agency.post(`/workflows/${id}/resume`, { [limit]: high })).toMatchObject({ [limit]: high });
         expect(await agency.ended(id)).toMatchObject({ status: 'completed', output: 'b(a(the input))' });
       }
+    });
+
+    it('it makes no further call once its key is gone, or it is over for the database', async () => {
+      const json = { name: 'k', team: crypto.randomUUID() };
+      const { id: keyId, key } = await gateway.json('/config/virtual-keys', { json });
+      const release = slow('a');
+      const { id } = await new Agency(gateway, key).start(two);
+      await asked('a');
+      await gateway.fetch(`/config/virtual-keys/${keyId}`, { method: 'DELETE' });
+      release();
+      expect(await agency.ended(id)).toMatchObject({ status: 'failed', error: { code: 'invalid_api_key' } });
+      expect(upstream.received).toHaveLength(1);
+    });
+
+    it('it uses what it may cost for more than one call', async () => {
+      upstream.reply = echo;
+      const { id } = await agency.start(two, { max_cost_usd: 0.01 });
+      expect(await agency.ended(id)).toMatchObject({ status: 'completed', output: 'b(a(the input))' });
+    });
+
+    it('what failed or was not needed does not count against what it may cost', async () => {
+      upstream.reply = (request) =>
+        askedAs(request) === 'a' ? { status: 400, body: { error: { message: 'no' } } } : echo(request);
+      const branches = ['a', 'b'].map((agent) => ({ pattern: 'single', agent }));
+      const workflow = {
+        pattern: 'sequential',
+        steps: [
+          { pattern: 'parallel', join: 'any', branches },
+          { pattern: 'single', agent: 'c', input: '{{steps.b}}' },
+        ],
+      };
+      expect(await agency.run(workflow, { max_cost_usd: 0.01 })).toMatchObject({ output: 'c(b(the input))' });
     });
 
     it('its deadline ends it', async () => {

@@ -117,7 +117,7 @@ describe.skipIf(!canSplit)(
         await allMade(2);
 
         // After it: nothing further begins while they are paused.
-        for (const { id } of open) await agency.post(`/workflows/${id}/pause`);
+        await Promise.all(open.map(({ id }) => agency.post(`/workflows/${id}/pause`)));
         release();
         holdCalls();
         for (const { id } of asked) {
@@ -135,7 +135,7 @@ describe.skipIf(!canSplit)(
           });
         }
         await killWorker();
-        for (const { id } of open) await agency.post(`/workflows/${id}/resume`);
+        await Promise.all(open.map(({ id }) => agency.post(`/workflows/${id}/resume`)));
       }
 
       for (const [name, { output }] of Object.entries(PATTERNS)) {

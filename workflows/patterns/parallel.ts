@@ -42,7 +42,9 @@ class Race {
   async run(inputRef: string): Promise<readonly Output[]> {
     const lanes = Math.min(this.step.maxConcurrency, this.queue.length);
     await this.branches.run(() => Promise.all(Array.from({ length: lanes }, () => this.lane(inputRef))));
-    if (!this.enough) throw this.decided ? this.failure : (this.drained ?? this.failure);
+    // Even where enough have succeeded: what the others left is for the next run to clear up.
+    if (isCancellation(this.failure) || this.drained) throw isCancellation(this.failure) ? this.failure : this.drained;
+    if (!this.enough) throw this.failure;
     const names = new Set(this.won.slice(0, this.step.quorum).map(({ name }) => name));
     return this.step.branches.flatMap(({ name }) =>
       names.has(name) ? this.won.filter((one) => one.name === name) : [],

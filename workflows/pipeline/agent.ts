@@ -18,11 +18,12 @@ export interface Hands {
 export async function runAgent(run: PipelineRun, task: AgentTask, hands?: Hands): Promise<string> {
   const { step, choice, input, parent } = task;
   const before = run.conversation(step);
+  const begins = !run.done.has(step) && !before;
   // Whatever it does first: a turn, or a call of a remote agent.
-  if (!run.done.has(step) && !before) await run.step();
+  if (begins) await run.step();
   const pattern: Pattern = hands ? 'supervisor' : 'single';
   // Messages that wait are for a turn that is prepared by itself.
-  const firstTurn = run.hasMessages ? undefined : termsOf(run, hands, hands?.maxRounds === 1);
+  const firstTurn = begins && !run.hasMessages ? termsOf(run, step, hands, hands?.maxRounds === 1) : undefined;
   const begin = { step, pattern, choice, input, ...(parent && { parent }), ...(firstTurn && { firstTurn }) };
   return recorded(run, begin, async (begun) => {
     const { agent, inputRef } = begun;
@@ -54,7 +55,7 @@ async function converse(
     const { responseRef, toolCalls = [] } = result;
     let answer: Answer = { requestId, responseRef, toolCalls, results: [] };
     if (toolCalls.length === 0) {
-      const { outputRef, problemRef } = await finish(run, step, { responseRef, definitionRef }, requestId);
+      const { outputRef, problemRef } = await finish(run, step, { responseRef, definitionRef });
       if (outputRef !== undefined) {
         run.forget(step);
         return outputRef;
@@ -69,9 +70,10 @@ async function converse(
 
 /** Deals with what the model asked for, and asks it again. */
 async function nextTurn(run: PipelineRun, talk: Conversation, hands: Hands | undefined): Promise<Turn> {
-  const answer = talk.answer && (await answerToolCalls(run, talk, talk.answer, hands?.workers ?? []));
   const maxTurns = maxTurnsOf(talk.agent, hands);
+  // Before anything is done that a model asks for though it may not any more.
   if (talk.turn > maxTurns) throw new HoldfastError('policy_turn_limit', `No answer after ${maxTurns} turns.`);
+  const answer = talk.answer && (await answerToolCalls(run, talk, talk.answer, hands?.workers ?? []));
   await run.step();
   return takeTurn(run, { ...talk, ...(answer && { answer }) }, hands, undefined);
 }
@@ -79,11 +81,10 @@ async function nextTurn(run: PipelineRun, talk: Conversation, hands: Hands | und
 const maxTurnsOf = ({ maxTurns = 1 }: Conversation['agent'], hands: Hands | undefined): number =>
   hands?.maxRounds ?? maxTurns;
 
-const termsOf = ({ maxCostNanos }: PipelineRun, hands: Hands | undefined, last: boolean): TurnTerms => ({
-  last,
-  ...(maxCostNanos !== undefined && { maxCostNanos }),
-  ...(hands && { workers: hands.workers }),
-});
+function termsOf(run: PipelineRun, step: string, hands: Hands | undefined, last: boolean): TurnTerms {
+  const maxCostNanos = run.cost.plan(step);
+  return { last, ...(maxCostNanos !== undefined && { maxCostNanos }), ...(hands && { workers: hands.workers }) };
+}
 
 interface Turn {
   readonly requestId: string;
@@ -97,19 +98,27 @@ async function takeTurn(
   hands: Hands | undefined,
   ready: PreparedTurn | undefined,
 ): Promise<Turn> {
-  const { step, agent, turn, answer } = talk;
+  const { step, agent, turn } = talk;
   run.note(step, `${agent.name}, turn ${turn}`);
   const { call, spentNanos } = ready ?? (await prepareTurn(run, talk, hands));
-  run.cost.spent(spentNanos, ...(answer ? [answer.requestId] : []));
+  run.cost.spent(spentNanos, step);
   const { requestId, admission } = call;
   const { approveOverNanos } = agent;
   if (approveOverNanos !== undefined && admission.maxCostNanos > approveOverNanos) {
     const subject = { kind: 'model_call', requestId, maxCostNanos: admission.maxCostNanos } as const;
     const question = { step, key: `${step}.${turn}`, terms: DEFAULT_APPROVAL_TERMS, subject };
     const { approved } = await run.approvals.ask(question);
-    if (!approved) throw new HoldfastError('policy_approval_rejected', 'A call over its cost limit was not approved.');
+    if (!approved) {
+      const error = {
+        code: 'policy_approval_rejected',
+        message: 'A call over its cost limit was not approved.',
+      } as const;
+      const ending = { requestId, limits: [], tokenDifference: 0, state: 'cancelled', error } as const;
+      await records(`${step}: not approved`).settle(ending);
+      throw HoldfastError.from(error);
+    }
   }
-  return { requestId, result: await run.call(call) };
+  return { requestId, result: await run.call(step, call) };
 }
 
 function prepareTurn(run: PipelineRun, talk: Conversation, hands: Hands | undefined): Promise<PreparedTurn> {
@@ -124,7 +133,7 @@ function prepareTurn(run: PipelineRun, talk: Conversation, hands: Hands | undefi
     turn,
     inputRef,
     definitionRef,
-    ...termsOf(run, hands, turn === maxTurnsOf(agent, hands)),
+    ...termsOf(run, step, hands, turn === maxTurnsOf(agent, hands)),
     ...(answer && { answer }),
     messages,
   });

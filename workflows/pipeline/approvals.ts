@@ -7,6 +7,7 @@ import {
   tally,
   type Vote,
   voteProblem,
+  withVote,
 } from '../../domain/approval.ts';
 import type { ApprovalSubject, CarriedApproval } from '../../domain/pipeline-run.ts';
 import type { Role } from '../../domain/roles.ts';
@@ -35,7 +36,7 @@ export interface ApprovalAnswer {
 
 export interface ApprovalsOptions {
   readonly runId: string;
-  readonly requester: string;
+  readonly requesters: readonly string[];
   readonly carried: readonly CarriedApproval[];
   readonly draining: () => boolean;
 }
@@ -47,6 +48,8 @@ interface Asked extends OpenApproval {
   votes: readonly Vote[];
   level: number;
   reminders: number;
+  revision: number;
+  payloadRef: string | undefined;
   outcome: DecidedState | undefined;
 }
 
@@ -71,37 +74,45 @@ export class Approvals {
   }
 
   carry(): readonly CarriedApproval[] {
-    return [...this.asked.values()].map(({ id, terms, askedAt, level, reminders, votes, outcome }) => ({
-      id,
-      terms,
-      askedAt,
-      level,
-      reminders,
-      votes,
-      ...(outcome && { outcome }),
-    }));
+    return [...this.asked.values()].map(
+      ({ id, terms, askedAt, level, reminders, votes, revision, payloadRef, outcome }) => ({
+        id,
+        terms,
+        askedAt,
+        level,
+        reminders,
+        votes,
+        revision,
+        ...(payloadRef && { payloadRef }),
+        ...(outcome && { outcome }),
+      }),
+    );
   }
 
   /** Waits until it is decided, by people or by time. */
   async ask({ step, key, terms, subject }: ApprovalQuestion): Promise<ApprovalAnswer> {
-    const { runId, requester } = this.options;
+    const { runId, requesters } = this.options;
     const id = `${runId}.${key}`;
-    const fresh = { id, terms, askedAt: Date.now(), level: 0, reminders: 0, votes: [] };
+    const fresh = { id, terms, askedAt: Date.now(), level: 0, reminders: 0, votes: [], revision: 0 };
     const asked = this.asked.get(id) ?? this.toAsked(fresh);
     // Before it is shown to anybody: whoever sees it may decide at once.
     this.asked.set(id, asked);
     try {
       const expiresAt = asked.askedAt + terms.timeoutMs;
-      const request = { id, runId, step, requester, terms, subject, expiresAt };
-      const { payloadRef, webhooks } = await records(`${step}: ask for approval`).requestApproval(request);
+      const request = { id, runId, step, requesters, terms, subject, expiresAt };
+      // A cancellation in the middle would leave it undecided for ever.
+      const { payloadRef, webhooks } = await CancellationScope.nonCancellable(() =>
+        records(`${step}: ask for approval`).requestApproval(request),
+      );
       await announceWebhooks(webhooks);
       await this.decided(asked, step, expiresAt);
       this.asked.delete(id);
-      const edited = asked.votes.findLast((vote) => vote.payloadRef !== undefined)?.payloadRef;
       const saidRef = asked.votes.at(-1)?.saidRef;
       const expired = asked.outcome === 'expired';
       const approved = asked.outcome === 'approved' || (expired && terms.onTimeout === 'approve');
-      return { approved, expired, payloadRef: edited ?? payloadRef, ...(saidRef && { saidRef }) };
+      // What one of several people made of it is not what is done when nobody decides.
+      const agreed = expired ? payloadRef : (asked.payloadRef ?? payloadRef);
+      return { approved, expired, payloadRef: agreed, ...(saidRef && { saidRef }) };
     } catch (error) {
       if (error instanceof Drained) throw error;
       this.asked.delete(id);
@@ -111,10 +122,11 @@ export class Approvals {
     }
   }
 
-  private toAsked({ outcome, ...asked }: CarriedApproval): Asked {
+  private toAsked({ outcome, payloadRef, ...asked }: CarriedApproval): Asked {
     const { terms, level } = asked;
-    const { requester } = this.options;
-    return { ...asked, requester, approvers: terms.approvers, roles: rolesAt(terms, level), outcome };
+    const { requesters } = this.options;
+    const { approvers } = terms;
+    return { ...asked, requesters, approvers, roles: rolesAt(terms, level), payloadRef, outcome };
   }
 
   private async decided(asked: Asked, step: string, expiresAt: number): Promise<void> {
@@ -138,7 +150,8 @@ export class Approvals {
         asked.roles = rolesAt(terms, asked.level);
         await this.record(asked);
       } else {
-        asked.reminders += 1;
+        // Those that were missed meanwhile are not made up for.
+        asked.reminders = Math.floor((Date.now() - asked.askedAt) / (terms.remindEveryMs ?? 1));
         await announceWebhooks(await records('remind of approval').remindOfApproval(asked.id, asked.reminders));
       }
     }
@@ -155,22 +168,25 @@ export class Approvals {
   private async count(vote: Vote): Promise<ApprovalState> {
     // Again: another vote may have counted since this one was let in.
     const asked = this.countable(vote);
-    asked.votes = [...asked.votes, vote];
+    asked.votes = withVote(asked.votes, vote);
+    asked.payloadRef = vote.payloadRef ?? asked.payloadRef;
     const state = tally(asked, asked.votes);
     if (state !== 'pending') asked.outcome = state;
     await this.record(asked);
     return state;
   }
 
-  private async record({ id, outcome, roles, votes, level }: Asked): Promise<void> {
+  private async record(asked: Asked): Promise<void> {
+    asked.revision += 1;
+    const { id, outcome, roles, level, revision, payloadRef } = asked;
     const state: ApprovalState = outcome ?? 'pending';
-    const said = votes.map(({ actor, decision, at, saidRef }) => ({
+    const votes = asked.votes.map(({ actor, decision, at, saidRef }) => ({
       actor,
       decision,
       at,
       ...(saidRef && { said_ref: saidRef }),
     }));
-    const projection = { id, state, roles, votes: said, level };
+    const projection = { id, state, roles, votes, level, revision, payloadRef: payloadRef ?? null };
     await announceWebhooks(await records(`approval ${state}`).recordApproval(projection));
   }
 }

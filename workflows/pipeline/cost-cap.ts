@@ -3,36 +3,56 @@ import { type ErrorInfo, MAX_COST_PARAM } from '../../domain/errors.ts';
 import type { ModelCall } from '../../domain/model-call.ts';
 import type { NanoDollars } from '../../domain/money.ts';
 
-/** What a run's `max_cost_usd` leaves for calls that go on side by side. */
-export class CostCap {
+export interface CostCapOptions {
   /** What the run may cost; undefined for no limit. */
+  readonly maxNanos: NanoDollars | undefined;
+  readonly spentNanos: NanoDollars;
+  /** Whether calls go on side by side. */
+  readonly sharing: boolean;
+  /** Resolves when the run was resumed. */
+  exceeded(error: ErrorInfo): Promise<void>;
+}
+
+/**
+ * The least a call is planned for, as a part of the whole: an agent that may say next to nothing is worse than a run that
+ * stops.
+ */
+const LEAST_PART = 1 / 10;
+
+/** What a run's `max_cost_usd` leaves for calls that go on side by side, at most one for each step. */
+export class CostCap {
   maxNanos: NanoDollars | undefined;
   spentNanos: NanoDollars;
-  /** The most that calls may cost whose cost is not known yet: by request id. */
+  /** What steps have set aside, and what their calls cost until that is among what was spent: by their names. */
   private readonly committed = new Map<string, NanoDollars>();
   /** Calls that will end without anybody raising anything. */
   private moving = 0;
-  private readonly exceeded: (error: ErrorInfo) => Promise<void>;
+  private readonly options: CostCapOptions;
 
-  /** @param exceeded Resolves when the run was resumed. */
-  constructor(
-    maxNanos: NanoDollars | undefined,
-    spentNanos: NanoDollars,
-    exceeded: (error: ErrorInfo) => Promise<void>,
-  ) {
-    this.maxNanos = maxNanos;
-    this.spentNanos = spentNanos;
-    this.exceeded = exceeded;
+  constructor(options: CostCapOptions) {
+    this.options = options;
+    this.maxNanos = options.maxNanos;
+    this.spentNanos = options.spentNanos;
   }
 
-  /** The most all attempts of the request may cost. */
-  of(requestId: string): NanoDollars | undefined {
-    return this.maxNanos === undefined ? undefined : this.committed.get(requestId);
+  /** The most that the next call of a step is to be planned for. It is set aside until the call is known. */
+  plan(step: string): NanoDollars | undefined {
+    if (this.maxNanos === undefined) return undefined;
+    const available = this.maxNanos - this.spentNanos - this.others(step);
+    const share = this.options.sharing ? available / 2 : available;
+    const planned = Math.floor(Math.max(share, this.maxNanos * LEAST_PART));
+    this.committed.set(step, planned);
+    return planned;
+  }
+
+  /** The most all attempts of the step's call may cost. */
+  of(step: string): NanoDollars | undefined {
+    return this.maxNanos === undefined ? undefined : this.committed.get(step);
   }
 
   /** Makes the call once what is left covers it, if all that is under way costs the most it can. */
-  async within<T>({ requestId, admission }: ModelCall, make: () => Promise<T>): Promise<T> {
-    await this.commit(requestId, admission.maxCostNanos);
+  async within<T>(step: string, { admission }: ModelCall, make: () => Promise<T>): Promise<T> {
+    await this.commit(step, admission.maxCostNanos);
     this.moving += 1;
     try {
       return await make();
@@ -41,36 +61,40 @@ export class CostCap {
     }
   }
 
-  /** A call that was lost may have been billed, so that its request needs more than was set aside for it. */
-  async commitMore({ requestId, admission }: ModelCall): Promise<void> {
+  /** A call that was lost may have been billed, so that its step needs more than was set aside for it. */
+  async commitMore(step: string, { admission }: ModelCall): Promise<void> {
     this.moving -= 1;
     try {
-      await this.commit(requestId, (this.committed.get(requestId) ?? 0) + admission.maxCostNanos);
+      await this.commit(step, (this.committed.get(step) ?? 0) + admission.maxCostNanos);
     } finally {
       this.moving += 1;
     }
   }
 
-  /** What the run has cost by now, with the calls that are over. */
-  spent(nanos: NanoDollars, ...over: readonly string[]): void {
-    this.spentNanos = Math.max(this.spentNanos, nanos);
-    for (const requestId of over) this.committed.delete(requestId);
+  /** What the step's call cost. */
+  settled(step: string, nanos: NanoDollars): void {
+    this.committed.set(step, nanos);
   }
 
-  private async commit(requestId: string, nanos: NanoDollars): Promise<void> {
-    const covered = () => this.covers(requestId, nanos);
+  /** What the run has cost by now, with the calls of a step that is not calling at the moment. */
+  spent(nanos: NanoDollars, step: string): void {
+    this.spentNanos = Math.max(this.spentNanos, nanos);
+    this.committed.delete(step);
+  }
+
+  private async commit(step: string, nanos: NanoDollars): Promise<void> {
+    const covered = () => this.maxNanos === undefined || this.spentNanos + this.others(step) + nanos <= this.maxNanos;
     while (!covered()) {
       await condition(() => covered() || this.moving === 0);
-      if (!covered()) await this.exceeded(OVER_CAP);
+      if (!covered()) await this.options.exceeded(OVER_CAP);
     }
-    this.committed.set(requestId, nanos);
+    this.committed.set(step, nanos);
   }
 
-  private covers(requestId: string, nanos: NanoDollars): boolean {
-    if (this.maxNanos === undefined) return true;
-    let total = this.spentNanos + nanos;
-    for (const [other, committed] of this.committed) if (other !== requestId) total += committed;
-    return total <= this.maxNanos;
+  private others(step: string): NanoDollars {
+    let total = 0;
+    for (const [other, nanos] of this.committed) if (other !== step) total += nanos;
+    return total;
   }
 }
 

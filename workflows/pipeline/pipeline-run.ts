@@ -1,7 +1,7 @@
 import { condition, setCurrentDetails, setHandler, workflowInfo } from '@temporalio/workflow';
 import { type ErrorInfo, MAX_COST_PARAM } from '../../domain/errors.ts';
 import type { ModelCall, ModelCallResult } from '../../domain/model-call.ts';
-import type { Step } from '../../domain/pipeline.ts';
+import { type Step, stepsOf } from '../../domain/pipeline.ts';
 import {
   type AgentMessageRef,
   type CarriedPipeline,
@@ -48,11 +48,13 @@ export class PipelineRun {
   private paused: boolean;
   private exceeded: ErrorInfo | undefined;
   private steps: number;
+  /** Steps that need a limit raised. */
+  private short = 0;
   private recorded: RunState | undefined;
   private over = false;
 
   constructor(input: PipelineInput, perform: Perform) {
-    const { runId, requester, limits, carried } = input;
+    const { runId, requesters, limits, carried } = input;
     this.input = input;
     this.perform_ = perform;
     this.runId = runId;
@@ -63,9 +65,14 @@ export class PipelineRun {
     this.steps = carried?.steps ?? 0;
     this.inbox = carried?.messages ?? [];
     for (const one of carried?.conversations ?? []) this.conversations.set(one.step, one);
-    this.cost = new CostCap(limits.maxCostNanos, carried?.spentNanos ?? 0, (error) => this.exceed(error));
+    this.cost = new CostCap({
+      maxNanos: limits.maxCostNanos,
+      spentNanos: carried?.spentNanos ?? 0,
+      sharing: stepsOf(input.root).some(({ pattern }) => pattern === 'parallel' || pattern === 'supervisor'),
+      exceeded: (error) => this.exceed(error),
+    });
     const draining = () => this.draining;
-    this.approvals = new Approvals({ runId, requester, carried: carried?.approvals ?? [], draining });
+    this.approvals = new Approvals({ runId, requesters, carried: carried?.approvals ?? [], draining });
     setHandler(pauseRun, async () => {
       this.paused = true;
       await this.untilRecorded();
@@ -80,10 +87,6 @@ export class PipelineRun {
     setHandler(agentMessage, (message) => {
       if (!this.inbox.some(({ id }) => id === message.id)) this.inbox = [...this.inbox, message];
     });
-  }
-
-  get maxCostNanos(): number | undefined {
-    return this.limits.maxCostNanos;
   }
 
   perform(step: Step, inputRef: string): Promise<string> {
@@ -142,8 +145,15 @@ export class PipelineRun {
     this.steps += 1;
   }
 
-  call(call: ModelCall): Promise<ModelCallResult> {
-    return this.cost.within(call, () => modelCall(call, this.controlsOf(call)));
+  /** Resolves once nothing holds the run. */
+  async released(): Promise<void> {
+    if (this.held) await condition(() => !this.held);
+  }
+
+  async call(step: string, call: ModelCall): Promise<ModelCallResult> {
+    const result = await this.cost.within(step, call, () => modelCall(call, this.controlsOf(step, call)));
+    if (result.settled?.costNanos !== undefined) this.cost.settled(step, result.settled.costNanos);
+    return result;
   }
 
   /** Records the state of the run until its end. */
@@ -189,7 +199,16 @@ export class PipelineRun {
   /** Resolves once the run was resumed. */
   private async exceed(error: ErrorInfo): Promise<void> {
     this.exceeded ??= error;
-    await condition(() => !this.held);
+    this.short += 1;
+    try {
+      await condition(() => !this.held);
+    } catch (cancelled) {
+      // The last that needed it raised is gone.
+      if (this.short === 1) this.exceeded = undefined;
+      throw cancelled;
+    } finally {
+      this.short -= 1;
+    }
   }
 
   private limitReached(): ErrorInfo | undefined {
@@ -206,17 +225,15 @@ export class PipelineRun {
     return undefined;
   }
 
-  private controlsOf(call: ModelCall): CallControls {
+  private controlsOf(step: string, call: ModelCall): CallControls {
     const { cost } = this;
     return {
       get maxCostNanos() {
-        return cost.of(call.requestId);
+        return cost.of(step);
       },
-      gate: async () => {
-        if (this.held) await condition(() => !this.held);
-      },
-      budgetExceeded: (error) => (error.param === MAX_COST_PARAM ? cost.commitMore(call) : this.exceed(error)),
-      quota: records(`${call.step}: settle`),
+      gate: () => this.released(),
+      budgetExceeded: (error) => (error.param === MAX_COST_PARAM ? cost.commitMore(step, call) : this.exceed(error)),
+      quota: records(`${step}: settle`),
     };
   }
 }

@@ -1,4 +1,4 @@
-import { CancellationScope, isCancellation } from '@temporalio/workflow';
+import { CancellationScope, CancelledFailure, isCancellation } from '@temporalio/workflow';
 import type { BegunStep, StepEnding, StepToBegin } from '../../domain/pipeline-run.ts';
 import { errorInfoOf } from '../failures.ts';
 import { records } from './activities.ts';
@@ -23,9 +23,10 @@ export async function recorded(
     const info = errorInfoOf(error);
     const state = isCancellation(error) ? 'cancelled' : 'failed';
     run.note(name, `${state}: ${info.message}`);
-    await CancellationScope.nonCancellable(() =>
+    const { spentNanos } = await CancellationScope.nonCancellable(() =>
       records(`${name}: ${state}`).finishStep({ runId: run.runId, step: name, state, error: info }),
     );
+    run.cost.spent(spentNanos, name);
     throw error;
   }
 }
@@ -33,7 +34,15 @@ export async function recorded(
 /** Where an earlier run of the workflow left it, if one did. */
 async function begin(run: PipelineRun, step: Omit<StepToBegin, 'runId'>): Promise<BegunStep> {
   const { runId } = run;
-  return run.conversation(step.step) ?? (await records(`${step.step}: begin`).beginStep({ runId, ...step }));
+  const before = run.conversation(step.step);
+  if (before) return before;
+  const scope = CancellationScope.current();
+  // A cancellation in the middle would leave it under way for ever.
+  const begun = await CancellationScope.nonCancellable(() =>
+    records(`${step.step}: begin`).beginStep({ runId, ...step }),
+  );
+  if (scope.consideredCancelled) throw new CancelledFailure('The step was cancelled.');
+  return begun;
 }
 
 /** Ends a step with its output. Undefined where a model's answer cannot be the output: it has to be told why. */
@@ -41,11 +50,10 @@ export async function finish(
   run: PipelineRun,
   step: string,
   output: Pick<StepEnding, 'responseRef' | 'definitionRef' | 'outputRef'>,
-  ...over: readonly string[]
 ): Promise<{ readonly outputRef?: string; readonly problemRef?: string }> {
   const ending = { runId: run.runId, step, state: 'completed', ...output } as const;
   const finished = await records(`${step}: finish`).finishStep(ending);
-  run.cost.spent(finished.spentNanos, ...over);
+  run.cost.spent(finished.spentNanos, step);
   if (finished.outputRef !== undefined) run.note(step, 'done');
   return finished;
 }

@@ -10,6 +10,9 @@ import type { PipelineRun } from './pipeline-run.ts';
 type Workers = SupervisorStep['workers'];
 type ToolCall = Answer['toolCalls'][number];
 
+/** Tool calls of one answer that go on at the same time. */
+const AT_ONCE = 20;
+
 /** Does what a model asked for, side by side. What fails is told to the model. */
 export async function answerToolCalls(
   run: PipelineRun,
@@ -19,14 +22,19 @@ export async function answerToolCalls(
 ): Promise<Answer> {
   let { results } = answer;
   const open = answer.toolCalls.filter(({ id }) => !results.some(({ callId }) => callId === id));
-  const ended = await Promise.allSettled(
-    open.map(async (call) => {
-      const result = await answerToolCall(run, talk, answer, call, workers);
-      results = [...results, result];
-      run.keep({ ...talk, answer: { ...answer, results } });
-    }),
-  );
-  const thrown = ended.flatMap((one) => (one.status === 'rejected' ? [one.reason] : []));
+  const thrown: unknown[] = [];
+  const lane = async () => {
+    for (let call = open.shift(); call && thrown.length === 0; call = open.shift()) {
+      try {
+        const result = await answerToolCall(run, talk, answer, call, workers);
+        results = [...results, result];
+        run.keep({ ...talk, answer: { ...answer, results } });
+      } catch (error) {
+        thrown.push(error);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, open.length) }, lane));
   if (thrown.length > 0) throw thrown.find(isCancellation) ?? thrown[0];
   return { ...answer, results };
 }
@@ -71,6 +79,8 @@ async function callTool(
       return { callId, problem, ...(answer.saidRef && { saidRef: answer.saidRef }) };
     }
     payloadRef = answer.payloadRef;
+    // It may have been paused meanwhile.
+    await run.released();
   }
   const { timeoutMs, maxAttempts } = tool ?? NO_TOOL;
   const activities = outward({ summary: `${step}: ${name}`, timeoutMs, maxAttempts });

@@ -2,7 +2,7 @@ import { HoldfastError } from '../../../domain/errors.ts';
 import { isFinal } from '../../../domain/run-state.ts';
 import type { IdempotencyKey } from '../../../storage/postgres/idempotency.ts';
 import type { Run } from '../../../storage/postgres/runs.ts';
-import type { AuthenticatedCaller } from '../../auth/caller.ts';
+import { type AuthenticatedCaller, personOf } from '../../auth/caller.ts';
 import type { ApiDeps } from '../../context.ts';
 import { defaultTerms, type RunInput } from '../background.ts';
 import type { SubmittedRun } from '../submit-once.ts';
@@ -46,6 +46,7 @@ export async function submitAgain(
     idempotencyKey,
     ...(how === 'retry' ? { retryOf: run.id } : { rerunOf: run.id }),
     from,
+    requesters: [...(input.requesters ?? []), personOf(caller)],
   });
 }
 

@@ -18,6 +18,8 @@ export interface NewJob {
   readonly idempotencyKey: IdempotencyKey | undefined;
   readonly retryOf?: string;
   readonly rerunOf?: string;
+  /** Of a pipeline that is done again: who asked for it before. */
+  readonly requesters?: readonly string[];
   /** Of a pipeline that is done again: the step it begins at. @default the first that is not done */
   readonly from?: string | undefined;
 }

@@ -64,8 +64,8 @@ export interface ApprovalsTable {
   owner: string;
   team: string | null;
   project: string | null;
-  /** Who started the run. */
-  requester: string;
+  /** Who started the run, and those that it repeats. */
+  requesters: string[];
   state: ApprovalState;
   /** Body: what is asked for and why. */
   subject_ref: string;
@@ -78,6 +78,10 @@ export interface ApprovalsTable {
   seq: number;
   /** Escalations so far. */
   level: Generated<number>;
+  /** Changes so far. */
+  revision: Generated<number>;
+  /** Body: what will be done, where somebody changed it. */
+  payload_ref: string | null;
   expires_at: Date;
   created_at: Timestamp;
   decided_at: Date | null;
