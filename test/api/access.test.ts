@@ -28,9 +28,13 @@ const PUBLIC = [
 const FOR_EVERYBODY = [
   'GET /api/v1/models',
   'GET /api/v1/models/:id',
+  'GET /approvals/:id',
+  'GET /approvals/pending',
   'GET /auth/me',
   'GET /providers',
   'GET /v1/models',
+  // A workflow says itself who may decide.
+  'POST /approvals',
 ];
 
 let gateway: TestGateway;

@@ -220,12 +220,14 @@ onEveryDatabase('agents', (database) => {
     const visible = { owner };
     const ids: string[] = [];
     for (const name of ['a', 'b', 'c']) ids.unshift((await register({ owner, name, capabilities: [owner] })).id);
-    const { id } = await remote({ owner });
+    const far = `${owner}-far`;
+    await register({ owner, name: 'prompt', capabilities: [far] });
+    const { id } = await remote({ owner, capabilities: [far] });
     const page = (more: object = {}) => agents().list({ visible, capability: owner, limit: 2, ...more });
     expect((await page()).map((agent) => agent.id)).toEqual(ids.slice(0, 2));
     expect((await page({ cursor: ids[1] })).map((agent) => agent.id)).toEqual(ids.slice(2));
-    const remotes = await agents().list({ visible, kind: 'remote', limit: 10 });
-    expect(remotes.filter((agent) => agent.owner === owner).map((agent) => agent.id)).toEqual([id]);
+    const remotes = await agents().list({ visible, kind: 'remote', capability: far, limit: 10 });
+    expect(remotes.map((agent) => agent.id)).toEqual([id]);
   });
 
   it('are counted by capability, the healthy ones too', async () => {
