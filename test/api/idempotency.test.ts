@@ -160,11 +160,16 @@ retry: { retry_delay: 0.01 }
 
   // The embedded database has room for one connection, and the gateway has it.
   describe.runIf(parts === 'configured' && inject('postgres'))('by what they ask', () => {
-    /** Waits until so many callers share the newest request. */
-    const sharedBy = async (callers: number) => {
+    /** Waits until so many callers share the newest request, or the newest of a team. */
+    const sharedBy = async (callers: number, team?: string) => {
       const db = openPostgres();
-      const newest = db.selectFrom('llm_requests').select('callers').orderBy('timestamp', 'desc').limit(1);
-      await eventually(async () => (await newest.executeTakeFirst())?.callers === callers);
+      const newest = db
+        .selectFrom('llm_requests')
+        .select('callers')
+        .$if(team !== undefined, (query) => query.where('team', '=', team ?? ''))
+        .orderBy('timestamp', 'desc')
+        .limit(1);
+      await expect.poll(async () => (await newest.executeTakeFirst())?.callers, { timeout: 20_000 }).toBe(callers);
       await db.destroy();
     };
 
@@ -240,10 +245,10 @@ retry: { retry_delay: 0.01 }
       await called(1);
       const second = ask(body, {}, { key });
       const [run] = (await gateway.json('/logs?limit=1', { key })).data;
-      await sharedBy(2);
+      await sharedBy(2, team);
       first.abort();
       await gone;
-      await sharedBy(1);
+      await sharedBy(1, team);
       release();
       const answer = await second;
       expect(answer.status).toBe(200);
@@ -254,7 +259,7 @@ retry: { retry_delay: 0.01 }
       const [one, two] = [new AbortController(), new AbortController()];
       const both = [one, two].map(({ signal }) => ask(other, {}, { key, signal }).catch(() => 'gone'));
       await called(2);
-      await sharedBy(2);
+      await sharedBy(2, team);
       one.abort();
       two.abort();
       await Promise.all(both);
