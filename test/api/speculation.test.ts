@@ -42,6 +42,17 @@ const settledRow = (gateway: TestGateway, id: string) =>
   });
 /** The request that came in last. */
 const newest = async (gateway: TestGateway) => (await gateway.json('/logs?limit=1')).data[0];
+/** The call of a caller who makes no other: what requests before it left may still come in. */
+const askAlone = async (gateway: TestGateway) => {
+  const json = { name: 'alone', team: crypto.randomUUID() };
+  const { key } = await gateway.json('/config/virtual-keys', { json });
+  const asking = gateway.fetch('/v1/chat/completions', { json: body, key });
+  const { id } = await eventually(async () => {
+    const [row] = (await gateway.json('/logs?limit=1', { key })).data;
+    return row?.attempts.length === 1 && (row as { id: string });
+  });
+  return { asking, id };
+};
 const held = () => {
   let release = (_: unknown) => {};
   const until = new Promise((resolve) => {
@@ -178,9 +189,7 @@ describe('a first call ahead of its workflow', () => {
 
   it('is stopped by an operator who cancels the run', async () => {
     held();
-    const asking = ask();
-    await eventually(async () => calls() === 1);
-    const { id } = await newest(gateway);
+    const { asking, id } = await askAlone(gateway);
     await eventually(async () =>
       client.workflow
         .getHandle(id)
@@ -266,9 +275,7 @@ describe('a first call in a front door without a worker', () => {
 
   it('is stopped by an operator who cancels the run, and booked at what it came to', async () => {
     held();
-    const asking = ask();
-    await eventually(async () => calls() === 1);
-    const { id } = await newest(api);
+    const { asking, id } = await askAlone(api);
     const handle = client.workflow.getHandle(id);
     await eventually(async () => (await handle.describe().catch(() => undefined))?.raw.pendingActivities?.length === 1);
     await handle.cancel();
