@@ -6,6 +6,7 @@ import { textOf } from '../../domain/chat.ts';
 import { faultOf, HoldfastError, toHoldfastError } from '../../domain/errors.ts';
 import { readPipeline, type StepTexts } from '../../domain/pipeline-body.ts';
 import type { PipelineBody } from '../../domain/pipeline-request.ts';
+import type { AgentMessages } from '../../storage/postgres/agent-messages.ts';
 import type { Agents } from '../../storage/postgres/agents.ts';
 import type { Bodies } from '../../storage/postgres/bodies.ts';
 import type { RunSteps } from '../../storage/postgres/run-steps.ts';
@@ -19,10 +20,11 @@ export interface PipelineDeps {
   readonly runSteps: RunSteps;
   readonly agents: Agents;
   readonly virtualKeys: VirtualKeys;
+  readonly agentMessages: AgentMessages;
 }
 
 /** A text as it passes between steps. */
-export interface Content {
+interface Content {
   readonly content: string;
 }
 
@@ -68,6 +70,15 @@ export class PipelineContext {
 
   async content(ref: string): Promise<string> {
     return (await this.body<Content>(ref)).content;
+  }
+
+  /** A message for an agent, which has it now. */
+  async received(id: string): Promise<{ readonly from: string; readonly content: string }> {
+    const message = await this.deps.agentMessages.find(id, undefined);
+    if (!message) throw new HoldfastError('gateway_internal', 'A message of the run is not kept any more.');
+    const content = await this.content(message.bodyRef);
+    await this.deps.agentMessages.markDelivered(id);
+    return { from: message.sender, content };
   }
 
   async promptAgent(definitionRef: string): Promise<PromptAgent> {

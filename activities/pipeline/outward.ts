@@ -3,17 +3,15 @@ import { CallFailed } from '../../calls/call-failed.ts';
 import type { AgentDefinition } from '../../domain/agent.ts';
 import { HoldfastError } from '../../domain/errors.ts';
 import type { RemoteTask, ToolCallToMake } from '../../domain/pipeline-run.ts';
-import type { AgentMessages } from '../../storage/postgres/agent-messages.ts';
 import type { AddressPolicy } from '../address-policy.ts';
 import { toFailure } from '../failures.ts';
 import { askForText, type TextAnswer } from '../text-answer.ts';
 import { argumentProblem } from '../tools/arguments.ts';
 import { callHttpTool, withoutSecrets } from '../tools/http-tool.ts';
 import { isWorthAnother, toToolText } from '../tools/tool-result.ts';
-import { type Content, failing, PipelineContext, type PipelineDeps } from './context.ts';
+import { failing, PipelineContext, type PipelineDeps } from './context.ts';
 
 export interface OutwardDeps extends PipelineDeps {
-  readonly agentMessages: AgentMessages;
   /** What tools and remote agents may be connected to at. */
   readonly agentAddresses: AddressPolicy;
 }
@@ -24,16 +22,8 @@ const MAX_RETRY_AFTER_MS = 10 * 60_000;
 
 /** Calls of tools and remote agents. */
 export function createOutwardActivities(deps: OutwardDeps) {
-  const { bodies, agentMessages, agentAddresses: addresses } = deps;
+  const { bodies, agentAddresses: addresses } = deps;
   const context = new PipelineContext(deps);
-
-  async function received(id: string): Promise<{ readonly from: string; readonly content: string }> {
-    const message = await agentMessages.find(id, undefined);
-    if (!message) throw new HoldfastError('gateway_internal', 'A message of the run is not kept any more.');
-    const { content } = await context.body<Content>(message.bodyRef);
-    await agentMessages.markDelivered(id);
-    return { from: message.sender, content };
-  }
 
   return {
     /**
@@ -78,7 +68,7 @@ export function createOutwardActivities(deps: OutwardDeps) {
             run_id: runId,
             step,
             input: await context.content(inputRef),
-            messages: await Promise.all(messages.map(received)),
+            messages: await Promise.all(messages.map((id) => context.received(id))),
           });
           const headers = {
             'content-type': 'application/json',

@@ -4,13 +4,11 @@ import type { AssistantMessage, Message, ModelRequest, ModelResult, Tool } from 
 import { HoldfastError } from '../../domain/errors.ts';
 import type { Answer, PreparedTurn, ToolResult, TurnToPrepare } from '../../domain/pipeline-run.ts';
 import { type PreparationDeps, prepareCall } from '../../planning/prepare.ts';
-import type { AgentMessages } from '../../storage/postgres/agent-messages.ts';
 import type { Requests } from '../../storage/postgres/requests.ts';
-import { type Content, failing, PipelineContext, type PipelineDeps } from './context.ts';
+import { failing, PipelineContext, type PipelineDeps } from './context.ts';
 
 export interface TurnDeps extends PipelineDeps, PreparationDeps {
   readonly requests: Requests;
-  readonly agentMessages: AgentMessages;
 }
 
 /** Characters of a tool's result that a model is shown. */
@@ -23,7 +21,8 @@ export function createPrepareTurn(deps: TurnDeps) {
 
   async function messagesOf({ inputRef, answer, messages }: TurnToPrepare, agent: PromptAgent): Promise<Message[]> {
     const before = answer ? await conversation(answer) : opening(agent, await context.content(inputRef));
-    return [...before, ...(await Promise.all(messages.map(received)))];
+    const received = await Promise.all(messages.map((id) => context.received(id)));
+    return [...before, ...received.map(({ from, content }) => user(`Message from ${from}: ${content}`))];
   }
 
   /** All that was said before, and what came of it. */
@@ -45,14 +44,6 @@ export function createPrepareTurn(deps: TurnDeps) {
     if ('ref' in result) return shown(await context.content(result.ref));
     const said = result.saidRef && (await context.body<{ readonly comment?: string }>(result.saidRef)).comment;
     return said ? `${result.problem} ${said}` : result.problem;
-  }
-
-  async function received(id: string): Promise<Message> {
-    const message = await deps.agentMessages.find(id, undefined);
-    if (!message) throw new HoldfastError('gateway_internal', 'A message of the run is not kept any more.');
-    const { content } = await context.body<Content>(message.bodyRef);
-    await deps.agentMessages.markDelivered(id);
-    return user(`Message from ${message.sender}: ${content}`);
   }
 
   const toolsOf = async (agent: PromptAgent, { workers = [] }: TurnToPrepare, caller: Caller): Promise<Tool[]> => [

@@ -97,13 +97,8 @@ export async function submitRun(deps: ApiDeps, submission: Submission): Promise<
       });
       await submission.store?.(db);
     },
-    start: () => startJob(deps, submission, prepared),
-    async attach(holder) {
-      const earlier = await deps.storedRuns.find(holder, undefined);
-      if (!earlier || (earlier.error && isFinal(earlier.state) && !replays(earlier.error.code))) return false;
-      if (!isFinal(earlier.state)) await deps.runs.startJob(jobOf(submission, prepared, holder));
-      return true;
-    },
+    start: () => startOrClose(deps, id, () => deps.runs.startJob(jobOf(submission, prepared, id))),
+    attach: (holder) => attachTo(deps, holder, () => deps.runs.startJob(jobOf(submission, prepared, holder))),
   });
 }
 
@@ -149,15 +144,26 @@ function prepareBackgroundCall(deps: ApiDeps, submission: Submission): Promise<P
   });
 }
 
-async function startJob(deps: ApiDeps, submission: Submission, prepared: PreparedCall): Promise<void> {
+/** Starts a run, or closes it: a start that comes through after all finds it ended and calls nobody. */
+export async function startOrClose(deps: ApiDeps, id: string, start: () => Promise<void>): Promise<void> {
   try {
-    await deps.runs.startJob(jobOf(submission, prepared, submission.id));
+    await start();
   } catch (error) {
-    // A start that comes through after all finds the request settled and calls nobody.
     const info = error instanceof HoldfastError ? error.info : undefined;
-    await closeRun(deps, submission.id, 'failed', info).catch(() => {});
+    await closeRun(deps, id, 'failed', info).catch(() => {});
     throw error;
   }
+}
+
+/**
+ * Whether the run that has an `Idempotency-Key` answers for another one, too: not if it failed without its caller's fault.
+ * @param start Of a run that has not ended: whoever made it may have died before.
+ */
+export async function attachTo(deps: ApiDeps, id: string, start: () => Promise<void>): Promise<boolean> {
+  const run = await deps.storedRuns.find(id, undefined);
+  if (!run || (run.error && isFinal(run.state) && !replays(run.error.code))) return false;
+  if (!isFinal(run.state)) await start();
+  return true;
 }
 
 const jobOf = ({ caller, terms }: Submission, { row, call }: PreparedCall, id: string) => ({

@@ -7,7 +7,7 @@ import type { Sql } from '../../storage/postgres/database.ts';
 import { ownOf } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
 import type { NewBatchBody } from '../schemas/batch.ts';
-import { type RunInput, requireTime, rowOf } from './background.ts';
+import { type RunInput, requireTime, rowOf, startOrClose } from './background.ts';
 import type { NewJob } from './jobs/job-kind.ts';
 import { type SubmittedRun, submitOnce } from './submit-once.ts';
 
@@ -26,7 +26,7 @@ export async function submitBatch(deps: ApiDeps, submission: BatchSubmission): P
     id,
     idempotencyKey,
     insert: (db) => insertBatch(deps, db, id, submission),
-    start: () => start(deps, id, submission),
+    start: () => startOrClose(deps, id, () => deps.runs.startBatch(startOf(deps, id, submission))),
     async attach(holder) {
       const earlier = await deps.batches.find(holder, undefined);
       // One that ended is asked for again by `retry`: what it answered is worth something.
@@ -69,17 +69,6 @@ async function insertBatch(deps: ApiDeps, db: Sql, id: string, submission: Batch
     inputFileId: body.input_file_id,
     outputKeepSeconds: body.output_expires_after?.seconds ?? null,
   });
-}
-
-async function start(deps: ApiDeps, id: string, submission: BatchSubmission): Promise<void> {
-  try {
-    await deps.runs.startBatch(startOf(deps, id, submission));
-  } catch (error) {
-    const info = error instanceof HoldfastError ? error.info : undefined;
-    await deps.storedRuns.transition(id, { state: 'failed', error: info }).catch(() => {});
-    deps.journal.announce(id, true);
-    throw error;
-  }
 }
 
 const startOf = (deps: ApiDeps, batchId: string, { body, caller, terms }: BatchSubmission) => ({

@@ -1,17 +1,16 @@
 import type { AgentChoice } from '../../domain/agent.ts';
 import { type Caller, toCaller } from '../../domain/caller.ts';
-import { HoldfastError, replays } from '../../domain/errors.ts';
+import { HoldfastError } from '../../domain/errors.ts';
 import { newId } from '../../domain/ids.ts';
 import { type Step, stepsFrom, stepsOf } from '../../domain/pipeline.ts';
 import { readPipeline } from '../../domain/pipeline-body.ts';
 import type { PipelineBody } from '../../domain/pipeline-request.ts';
 import type { PipelineInput, RunLimits } from '../../domain/pipeline-run.ts';
-import { isFinal } from '../../domain/run-state.ts';
 import { attribute } from '../../planning/plan.ts';
 import type { Agent } from '../../storage/postgres/agents.ts';
 import { personOf } from '../auth/caller.ts';
 import type { ApiDeps } from '../context.ts';
-import { hasEnded, type RunInput, requireTime, rowOf } from './background.ts';
+import { attachTo, hasEnded, type RunInput, requireTime, rowOf, startOrClose } from './background.ts';
 import type { NewJob } from './jobs/job-kind.ts';
 import { type SubmittedRun, submitOnce } from './submit-once.ts';
 
@@ -60,22 +59,8 @@ export async function submitPipeline(deps: ApiDeps, submission: PipelineSubmissi
       await deps.bodies.insert(given, db);
       if (retryOf !== undefined) await deps.runSteps.keep(db, id, { from: retryOf, steps: kept });
     },
-    async start() {
-      try {
-        await deps.runs.startPipeline(startOf(id));
-      } catch (error) {
-        const info = error instanceof HoldfastError ? error.info : undefined;
-        await deps.storedRuns.transition(id, { state: 'failed', error: info }).catch(() => {});
-        deps.journal.announce(id, true);
-        throw error;
-      }
-    },
-    async attach(holder) {
-      const earlier = await deps.storedRuns.find(holder, undefined);
-      if (!earlier || (earlier.error && isFinal(earlier.state) && !replays(earlier.error.code))) return false;
-      if (!isFinal(earlier.state)) await deps.runs.startPipeline(startOf(holder));
-      return true;
-    },
+    start: () => startOrClose(deps, id, () => deps.runs.startPipeline(startOf(id))),
+    attach: (holder) => attachTo(deps, holder, () => deps.runs.startPipeline(startOf(holder))),
   });
 }
 
