@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { inject as injectProvided } from 'vitest';
 
 /** What the integration tests share. */
@@ -14,14 +16,19 @@ export interface Services {
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** One of each for every worker, so that test files side by side do not see each other. */
+    /** As many as there are workers, so that test files side by side do not see each other. */
     services: readonly Services[];
+    /** Socket of the lender that says which of them a test file has for itself. */
+    lender: string;
   }
 }
 
-/** A service of the worker that asks. */
-export function inject<Name extends keyof Services>(name: Name): Services[Name] {
-  const services = injectProvided('services')[Number(process.env.VITEST_POOL_ID) - 1];
-  if (!services) throw new Error(`Worker ${process.env.VITEST_POOL_ID} has no services`);
-  return services[name];
-}
+// Not by VITEST_POOL_ID: files that run side by side can have the same, and a process can outlive its file.
+const lender = connect(injectProvided('lender'));
+const [index] = await once(lender, 'data');
+// Ends with the process.
+lender.unref();
+const services = injectProvided('services')[Number(index)] as Services;
+
+/** A service of this test file. */
+export const inject = <Name extends keyof Services>(name: Name): Services[Name] => services[name];

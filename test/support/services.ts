@@ -1,5 +1,7 @@
 import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,10 +35,34 @@ export default async function setup(project: TestProject): Promise<() => Promise
     onProgress(`No ${name} is installed here: its tests are skipped.`);
   }
   project.provide('services', services);
+  project.provide('lender', await startLender(services.length, stops));
 
   return async () => {
     for (const stop of stops.reverse()) await stop();
   };
+}
+
+/** Tells each process that connects the index of services that nobody else has until that process ends. */
+async function startLender(count: number, stops: Stops): Promise<string> {
+  const free = Array.from({ length: count }, (_, index) => index);
+  const waiting: ((index: number) => void)[] = [];
+  const lender = createServer(async (socket) => {
+    const gone = new Promise((resolve) => socket.on('error', () => {}).once('close', resolve));
+    const index = free.shift() ?? (await new Promise<number>((resolve) => waiting.push(resolve)));
+    socket.resume().write(String(index));
+    await gone;
+    const next = waiting.shift();
+    if (next) next(index);
+    else free.push(index);
+  });
+  const dir = mkdtempSync(join(tmpdir(), 'holdfast-lender-'));
+  const path = join(dir, 'socket');
+  await once(lender.listen(path), 'listening');
+  stops.push(() => {
+    lender.close();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  return path;
 }
 
 async function startServices(binary: string, stops: Stops): Promise<Services> {
