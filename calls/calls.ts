@@ -30,8 +30,15 @@ export interface CallsDeps extends AnswersDeps {
 
 /** Calls made at the same time, beyond which none is made ahead of its activity. */
 const MAX_AHEAD = 1_000;
-/** Milliseconds a workflow task waits for an answer; cancels and other messages of the run wait with it. */
-const AT_HAND_MS = 50;
+/**
+ * Milliseconds a workflow task waits for an answer: as long as it is sure to end before the server asks for a sign of
+ * life, which costs as much as the activity that is saved. Cancels and other messages of the run wait with it.
+ */
+const AT_HAND_MS = 6_000;
+/** Workflow tasks that wait so long at a time; others have to find room for theirs. */
+export const MAX_AT_HAND = 500;
+/** Milliseconds that those beyond wait. */
+const BRIEFLY_AT_HAND_MS = 50;
 /** Milliseconds that another process gets to journal the end of a call that was cancelled here. */
 const LAST_WORD_MS = 3_000;
 /** Milliseconds within which an activity joins the call that was made ahead of it; after that it reads the journal. */
@@ -79,6 +86,7 @@ export class Calls {
   private readonly ahead = new LRUCache<string, Running>({ max: MAX_AHEAD, ttl: AHEAD_TTL_MS });
   /** First calls that have room in all limits, but were not made ahead after all. */
   private readonly admitted = new LRUCache<string, true>({ max: MAX_AHEAD, ttl: AHEAD_TTL_MS });
+  private awaitedAtHand = 0;
   private readonly deps: CallsDeps;
   private readonly answers: Answers;
 
@@ -117,14 +125,23 @@ export class Calls {
     }
   }
 
-  /** The answer of a call that was made ahead, if it is there within `AT_HAND_MS`; undefined leaves it to `run`. */
+  /** The answer of a call that was made ahead, if it comes within `AT_HAND_MS`; undefined leaves it to `run`. */
   async answerAtHand(target: TargetKey): Promise<ModelCallResult | undefined> {
     const key = keyOf(target);
     const ahead = this.ahead.get(key);
     if (!ahead) return undefined;
-    const answer = await Promise.race([ahead.step.catch(() => undefined), sleep(AT_HAND_MS)]);
-    if (answer) this.ahead.delete(key);
-    return answer ?? undefined;
+    const waitMs = this.awaitedAtHand < MAX_AT_HAND ? AT_HAND_MS : BRIEFLY_AT_HAND_MS;
+    const patience = new AbortController();
+    this.awaitedAtHand += 1;
+    try {
+      const tooLate = sleep(waitMs, undefined, { signal: patience.signal }).catch(() => undefined);
+      const answer = await Promise.race([ahead.step.catch(() => undefined), tooLate]);
+      if (answer) this.ahead.delete(key);
+      return answer;
+    } finally {
+      this.awaitedAtHand -= 1;
+      patience.abort();
+    }
   }
 
   /**

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { VersioningBehavior, WorkerDeploymentVersion } from '@temporalio/common';
 import { type NativeConnection, Worker, type WorkerOptions, type WorkflowBundleOption } from '@temporalio/worker';
 import type { Activities } from '../activities/index.ts';
+import { MAX_AT_HAND } from '../calls/calls.ts';
 import { backgroundQueue } from '../domain/task-queues.ts';
 import { withLeanThreads } from './lean-threads.ts';
 
@@ -41,7 +42,11 @@ export const IDENTITY = `${process.pid}@${hostname()}`;
  */
 export const createInteractiveWorker = (options: GatewayWorkerOptions): Promise<Worker> =>
   withLeanThreads(() =>
-    Worker.create({ ...common(options, 'AUTO_UPGRADE'), maxConcurrentActivityTaskExecutions: MAX_CONCURRENT_CALLS }),
+    Worker.create({
+      ...common(options, 'AUTO_UPGRADE'),
+      maxConcurrentWorkflowTaskExecutions: MAX_AT_HAND + MAX_CONCURRENT_WORKFLOW_TASKS,
+      maxConcurrentActivityTaskExecutions: MAX_CONCURRENT_CALLS,
+    }),
   );
 
 /**

@@ -27,13 +27,6 @@ const localQuota = proxyLocalActivities<Quota>({
   summary: 'quota and ledger',
 });
 
-/** Looks into the worker's memory. */
-const { answerAtHand } = proxyLocalActivities<Pick<Activities, 'answerAtHand'>>({
-  startToCloseTimeout: '20 seconds',
-  retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
-  summary: 'answer at hand',
-});
-
 /** A worker that says nothing for this long is dead. */
 const HEARTBEAT_TIMEOUT_MS = 5_000;
 /** What an activity may take beyond its own limits, which it enforces itself. */
@@ -146,7 +139,18 @@ async function tryTargets(call: ModelCall, controls: CallControls | undefined): 
 /** Who accepted the request may have made its first call meanwhile. */
 async function atHand(call: ModelCall, targetIndex: number): Promise<ModelCallResult | undefined> {
   if (!call.checkedByCall || call.background || targetIndex > 0) return undefined;
+  const { answerAtHand } = proxyLocalActivities<Pick<Activities, 'answerAtHand'>>({
+    startToCloseTimeout: '20 seconds',
+    retry: { initialInterval: '100 milliseconds', maximumInterval: '5 seconds' },
+    summary: nameOf(call, targetIndex),
+  });
   return answerAtHand({ requestId: call.requestId, targetIndex });
+}
+
+/** What operators see of a call. */
+function nameOf({ step, targets }: ModelCall, targetIndex: number): string {
+  const { provider, model } = targets[targetIndex] as CallTarget;
+  return `${step === undefined ? '' : `${step}: `}${provider}/${model}`;
 }
 
 function callTarget(
@@ -154,10 +158,9 @@ function callTarget(
   targetIndex: number,
   maxCostNanos: NanoDollars | undefined,
 ): Promise<ModelCallResult> {
-  const target = call.targets[targetIndex] as CallTarget;
   const untilDeadline = Math.max(1, call.deadlineAt - Date.now()) + GRACE_MS;
   const { callProvider } = proxyActivities<Pick<Activities, 'callProvider'>>({
-    summary: `${call.step === undefined ? '' : `${call.step}: `}${target.provider}/${target.model}`,
+    summary: nameOf(call, targetIndex),
     // The activity keeps the time limits of a call itself; these end what a dead worker left.
     startToCloseTimeout: untilDeadline,
     scheduleToCloseTimeout: untilDeadline,

@@ -214,6 +214,8 @@ export class TemporalRuns {
       ...this.common(run),
       taskQueue: this.options.taskQueue,
       requestEagerStart: true,
+      // Its worker gives a sign of life after four fifths of this; `Calls.answerAtHand` is to be done by then.
+      workflowTaskTimeout: '10 seconds',
       priority: { priorityKey: PRIORITY_KEYS[run.call.admission.priority ?? 'interactive'] },
     });
   }
@@ -222,6 +224,7 @@ export class TemporalRuns {
     return this.client.workflow.start<typeof job>('job', {
       ...this.common(run),
       taskQueue: backgroundQueue(this.options.taskQueue),
+      workflowTaskTimeout: '2 seconds',
       priority: { priorityKey: run.priority, fairnessKey: fairnessKeyOf(run.tenant) },
     });
   }
@@ -270,7 +273,6 @@ export class TemporalRuns {
     return {
       workflowId: id,
       args: [{ call, searchable }] as [CompletionInput],
-      workflowTaskTimeout: '2 seconds' as const,
       workflowIdReusePolicy: 'REJECT_DUPLICATE' as const,
       staticSummary: `${modelRequested} for ${team ?? keyName}`,
       ...(searchable && {
