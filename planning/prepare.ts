@@ -50,6 +50,7 @@ export async function prepareCall(deps: PreparationDeps, incoming: IncomingCall)
     id,
     runId: incoming.runId,
     requestId: incoming.requestId,
+    acceptedAt: new Date(),
     owner: caller.owner,
     attribution: who,
     feature: attributeText(incoming.metadata.feature),

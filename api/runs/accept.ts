@@ -57,8 +57,7 @@ export interface AcceptedRun {
 /** Plans, stores and starts a request, or finds the one that answers it. Throws when it cannot be accepted. */
 export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promise<AcceptedRun> {
   const id = newId(incoming.idPrefix);
-  const now = Date.now();
-  const deadlineAt = now + deps.config.gateway.server.request_deadline * 1000;
+  const deadlineAt = Date.now() + deps.config.gateway.server.request_deadline * 1000;
   const ended = incoming.idempotencyKey && (await replay(deps, incoming.idempotencyKey, incoming, deadlineAt));
   if (ended) return ended;
   const prepared = await prepareCall(deps, {
@@ -70,7 +69,7 @@ export async function acceptRun(deps: ApiDeps, incoming: IncomingRequest): Promi
     resumable: incoming.requestId !== undefined || incoming.idempotencyKey !== undefined,
     deadlineAt,
   });
-  const acceptedAt = new Date(now);
+  const { acceptedAt } = prepared.row;
   const about = { deadlineAt, limits: prepared.call.admission.limits, acceptedAt };
   if (incoming.idempotencyKey) return acceptOnce(deps, incoming, incoming.idempotencyKey, prepared, about);
   if (incoming.share) return acceptShared(deps, incoming, prepared, about);

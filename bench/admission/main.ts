@@ -76,6 +76,7 @@ async function once(caller: number, timings: Timings): Promise<void> {
       id,
       runId: id,
       requestId: id,
+      acceptedAt: new Date(),
       owner: `team:${key.team}`,
       attribution: { ...who, organisation: applied.organisation },
       feature: null,

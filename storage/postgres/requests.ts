@@ -18,6 +18,7 @@ export interface NewRequest {
   readonly id: string;
   readonly runId: string;
   readonly requestId: string;
+  readonly acceptedAt: Date;
   /** By who authenticated: whose request it is, whomever it is counted for. Its `requestId` is unique within. */
   readonly owner: string;
   readonly attribution: Attribution;
@@ -60,11 +61,11 @@ export const insertRequest = (
   { state, sharedKey }: { readonly state: RunState; readonly sharedKey: string | null },
 ) => sql`
   INSERT INTO llm_requests
-    (id, run_id, request_id, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
+    (id, run_id, request_id, timestamp, owner, virtual_key_id, organisation, team, project, user_id, feature, markup_percent,
      surface, prompt, body_ref, model_requested, parameters, state, shared_key)
   VALUES
-    (${request.id}, ${request.runId}, ${request.requestId}, ${request.owner}, ${attribution.keyId},
-     ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
+    (${request.id}, ${request.runId}, ${request.requestId}, ${request.acceptedAt}, ${request.owner},
+     ${attribution.keyId}, ${attribution.organisation}, ${attribution.team}, ${attribution.project}, ${attribution.user},
      ${request.feature}, ${request.markupPercent}, ${request.surface}, ${request.prompt}, ${body.ref},
      ${request.modelRequested}, ${JSON.stringify(request.parameters)}::jsonb, ${state}, ${sharedKey})`;
 
@@ -223,6 +224,7 @@ const toRow = ({ attribution, body, ...request }: NewRequest) => ({
   id: request.id,
   run_id: request.runId,
   request_id: request.requestId,
+  timestamp: request.acceptedAt,
   owner: request.owner,
   virtual_key_id: attribution.keyId,
   organisation: attribution.organisation,

@@ -6,7 +6,7 @@ import type { Sql } from '../../storage/postgres/database.ts';
 import { Ledger } from '../../storage/postgres/ledger.ts';
 import { Requests } from '../../storage/postgres/requests.ts';
 import { settle } from '../../storage/postgres/settlement.ts';
-import { insertRequest, onEveryDatabase, ownerOf } from '../support/databases.ts';
+import { insertRequest, newRequest, onEveryDatabase, ownerOf } from '../support/databases.ts';
 
 const unique = () => crypto.randomUUID().slice(0, 8);
 
@@ -28,6 +28,17 @@ async function finished(db: Sql, team: string, model: string, costNanos: number 
 }
 
 onEveryDatabase('the ledger', (database) => {
+  it('says when a request was accepted, not when it was stored', async () => {
+    const { db } = database;
+    const acceptedAt = new Date(Date.now() - 5_000);
+    const requests = new Requests(db);
+    const made = [newRequest(db, { acceptedAt }), newRequest(db, { acceptedAt })] as const;
+    await requests.insert(made[0]);
+    await requests.insertMissing([made[1]]);
+    for (const { id, owner } of made)
+      expect((await requests.find(id, owner, undefined))?.timestamp).toEqual(acceptedAt);
+  });
+
   it('lists newest first, page by page, without gaps or repeats', async () => {
     const { db } = database;
     const team = unique();

@@ -117,6 +117,7 @@ export function newRequest(db: Sql, overrides: Partial<NewRequest> = {}): NewReq
     id,
     runId: id,
     requestId: id,
+    acceptedAt: new Date(),
     owner: ownerOf(overrides.attribution ?? NOBODY),
     attribution: NOBODY,
     feature: null,
